@@ -1,0 +1,2 @@
+//! Arguments, config, tracing, signals, exit codes.
+fn main() {}

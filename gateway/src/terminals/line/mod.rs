@@ -1,0 +1,13 @@
+//! Serial lines: the shell that opens, reads, writes and reopens a port, and the cores that speak its protocol.
+
+use std::convert::Infallible;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Context;
+use crate::config::Line;
+
+/// Serves one line until `shutdown`. A port that is not there is an alarm, tried again with back-off, and no end.
+pub async fn run(_line: Line, _context: Context, _shutdown: CancellationToken) -> Result<(), Infallible> {
+    todo!()
+}
