@@ -1,1 +1,10 @@
-//! x
+//! A site in memory: simulated terminals that reuse the real firmware and codecs, the reference platform, faults from
+//! a seed, and the real gateway as a process beside them.
+
+pub mod broker;
+pub mod face;
+pub mod faults;
+pub mod gateway;
+pub mod platform;
+pub mod reader;
+pub mod workers;

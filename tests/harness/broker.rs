@@ -1,0 +1,1 @@
+//! mosquitto from Debian as the external broker, on a loopback port.

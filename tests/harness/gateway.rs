@@ -1,0 +1,1 @@
+//! The real gateway as a process: started, asked, killed.

@@ -1,0 +1,1 @@
+//! A simulated reader: the real firmware logic behind a pty.

@@ -1,0 +1,1 @@
+//! Invented workers for a roster.
