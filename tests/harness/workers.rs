@@ -184,6 +184,28 @@ mod tests {
     }
 
     #[test]
+    fn the_gateway_takes_every_row() {
+        let site = InventedSite::new(500, 7);
+        let employers: Vec<gateway::config::Employer> = site
+            .employers
+            .iter()
+            .map(|employer| gateway::config::Employer {
+                name: employer.name.clone(),
+                credit_code: employer.credit_code.clone(),
+                corp_type: employer.corp_type.to_owned(),
+            })
+            .collect();
+        let workers = gateway::roster::parse(site.csv().as_bytes(), &employers).expect("a right roster");
+        let wanted: Vec<_> = site.workers.iter().map(|w| (w.id_number.as_str(), w.badge)).collect();
+        let badge = |badge| match badge {
+            Some(gateway::punch::BadgeOnRoster::Full(badge)) => badge.0,
+            other => panic!("{other:?}"),
+        };
+        let taken: Vec<_> = workers.iter().map(|w| (w.id_number.as_str(), badge(w.badge))).collect();
+        assert_eq!(taken, wanted);
+    }
+
+    #[test]
     fn each_team_has_one_leader() {
         let site = InventedSite::new(30, 4);
         let leaders: BTreeSet<&str> = site.workers.iter().filter(|w| w.leader).map(|w| w.team.as_str()).collect();

@@ -244,7 +244,7 @@ mod tests {
             .reader_line(Path::new("/dev/ttyS9"), 115_200, &[reader(1, Some([7; 16])), reader(2, None)])
             .plain_line(Path::new("/dev/ttyS8"), "rdm6300", "store", "E1", "alternate")
             .employers(&InventedSite::new(1, 1).employers)
-            .platform("national", "http://127.0.0.1:9/open.api", "demo", "secret", "batch = 5\n")
+            .platform("national", "http://127.0.0.1:9/open.api", "demo", "1234567890abcdef", "batch = 5\n")
             .mqtt("max_packet_kib = 64");
         let table: toml::Table = setup.text().parse().expect("TOML");
         assert_eq!(table["terminal"].as_array().map(Vec::len), Some(2));
@@ -255,5 +255,9 @@ mod tests {
         assert_eq!(table["mqtt"]["max_packet_kib"].as_integer(), Some(64));
         let key = setup.dir.path().join(table["line"][0]["terminals"][0]["key_file"].as_str().unwrap());
         assert_eq!(std::fs::read_to_string(key).unwrap(), "07".repeat(16));
+        let site = setup.write();
+        if let Err(problems) = ::gateway::config::Config::load(&site.config) {
+            panic!("{}", problems.iter().map(|problem| format!("{problem}\n")).collect::<String>());
+        }
     }
 }
