@@ -77,3 +77,31 @@ fn is_newer_than_its_sources(program: &Path) -> bool {
     let mut sources = sources.split_whitespace().map(|path| PathBuf::from(path.replace('\0', " ")));
     sources.all(|source| source.starts_with(workspace()) && modified(&source).is_some_and(|changed| changed <= built))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn a_program_counts_only_while_it_is_newer_than_its_sources_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join(PROGRAM);
+        let list = |source: &Path| fs::write(dir.path().join("anxin-gateway.d"), format!("x: {}", source.display()));
+        let own_source = workspace().join("Cargo.toml");
+        assert!(!is_newer_than_its_sources(&program), "it is not there");
+
+        fs::write(&program, "").unwrap();
+        assert!(!is_newer_than_its_sources(&program), "nothing says what it was made from");
+        list(&own_source).unwrap();
+        assert!(is_newer_than_its_sources(&program));
+
+        list(&dir.path().join("elsewhere.rs")).unwrap();
+        assert!(!is_newer_than_its_sources(&program), "made from another checkout");
+        list(&own_source).unwrap();
+        File::open(&program).unwrap().set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+        assert!(!is_newer_than_its_sources(&program), "a source has changed since");
+    }
+}
