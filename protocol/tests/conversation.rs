@@ -1,4 +1,5 @@
 //! What the two ends believe: replays, forgeries, restarts, keys.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Noise: any bytes, any damage. The decoder never fails, counts, and finds the next whole frame.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
 mod common;
 
