@@ -1,5 +1,8 @@
 //! MQTT terminals: through the embedded endpoint, or as clients of an external broker.
 
+pub mod face;
+pub mod topics;
+
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
