@@ -5,6 +5,7 @@
 //! nothing at all.
 
 pub mod codec;
+pub mod desk;
 
 mod errands;
 pub mod lenient;

@@ -30,6 +30,8 @@ pub struct Presence {
     /// The silence has been reported.
     reported: bool,
     greetings: VecDeque<Instant>,
+    /// The next greeting belongs to a replacement that has been counted.
+    counted: bool,
     clash: Option<Instant>,
 }
 
@@ -42,6 +44,7 @@ impl Presence {
             online: false,
             reported: false,
             greetings: VecDeque::new(),
+            counted: false,
             clash: None,
         }
     }
@@ -77,8 +80,22 @@ impl Presence {
         self.online = false;
     }
 
-    /// A greeting, or one connection taking the place of another.
+    /// One connection took the place of another; its greeting follows.
+    pub fn handle_replacement(&mut self, now: Instant) -> Option<Change> {
+        let change = self.count(now);
+        self.counted = true;
+        change
+    }
+
+    /// The terminal says that it is there.
     pub fn handle_greeting(&mut self, now: Instant) -> Option<Change> {
+        if std::mem::take(&mut self.counted) {
+            return None;
+        }
+        self.count(now)
+    }
+
+    fn count(&mut self, now: Instant) -> Option<Change> {
         self.greetings.push_back(now);
         while self.greetings.front().is_some_and(|first| now.saturating_duration_since(*first) > MINUTE) {
             self.greetings.pop_front();

@@ -156,7 +156,7 @@ impl Session {
         self.via = via.to_owned();
         if replaced {
             self.errands.drop_link();
-            let change = self.presence.handle_greeting(now.instant);
+            let change = self.presence.handle_replacement(now.instant);
             self.report(change);
         }
         self.events.push_back(Event::Status);
