@@ -187,6 +187,8 @@ pub struct ItemError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rows<T> {
     pub rows: Vec<T>,
+    /// Rows on the page, those that could not be understood included.
+    pub count: u64,
     pub total: Option<u64>,
 }
 
@@ -229,6 +231,10 @@ pub enum Answer {
     Teams(Rows<TeamRow>),
     Workers(Rows<WorkerRow>),
     Attendance(Rows<PunchKey>),
+    /// Not an answer of the platform itself; whether the request was processed is not known.
+    Garbled {
+        text: String,
+    },
     /// Not processed. `slow_down`: too many requests.
     TryLater {
         text: String,

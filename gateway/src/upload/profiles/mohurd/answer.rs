@@ -1,7 +1,7 @@
 //! What the platform's answers mean.
 //!
 //! Numbers may come as strings, `data` as text that holds JSON, messages in two languages: everything is read leniently.
-//! What cannot be understood is never taken for a yes or a no, but for [`Ending::Unclear`], and then asked for.
+//! What cannot be understood is never taken for a yes or a no: its outcome is unknown, and the platform is asked.
 
 use serde_json::Value;
 
@@ -46,7 +46,7 @@ fn read_status(status: u16, body: &[u8]) -> Answer {
         413 => Answer::Ended(Ending::Failed { text, names_field: false }),
         429 => Answer::TryLater { text, slow_down: true },
         300..=499 | 503 => Answer::TryLater { text, slow_down: false },
-        _ => Answer::Ended(Ending::Unclear { text }),
+        _ => Answer::Garbled { text },
     }
 }
 
@@ -158,8 +158,9 @@ fn bracket(text: &str) -> Option<(&str, &str)> {
 /// `{rows:[…],totalCount}`, or the bare array.
 fn rows<T>(data: &Value, row: impl Fn(&Value) -> Option<T>) -> Rows<T> {
     let list = data.as_array().or_else(|| data.get("rows")?.as_array());
+    let count = list.map_or(0, |list| list.len() as u64);
     let rows = list.into_iter().flatten().filter_map(row).collect();
-    Rows { rows, total: data.get("totalCount").and_then(integer).and_then(|total| u64::try_from(total).ok()) }
+    Rows { rows, count, total: data.get("totalCount").and_then(integer).and_then(|total| u64::try_from(total).ok()) }
 }
 
 fn team_row(row: &Value) -> Option<TeamRow> {
@@ -340,9 +341,9 @@ mod tests {
 
     #[test]
     fn what_no_platform_said_is_unclear_and_never_a_no() {
-        assert!(matches!(answer(add(), 200, "<html>login</html>"), Answer::Ended(Ending::Unclear { .. })));
-        assert!(matches!(answer(add(), 500, "oops"), Answer::Ended(Ending::Unclear { .. })));
-        assert!(matches!(answer(add(), 502, ""), Answer::Ended(Ending::Unclear { .. })));
+        assert!(matches!(answer(add(), 200, "<html>login</html>"), Answer::Garbled { .. }));
+        assert!(matches!(answer(add(), 500, "oops"), Answer::Garbled { .. }));
+        assert!(matches!(answer(add(), 502, ""), Answer::Garbled { .. }));
         assert!(matches!(answer(job(), 200, r#"{"code":0}"#), Answer::Ended(Ending::Unclear { .. })));
     }
 

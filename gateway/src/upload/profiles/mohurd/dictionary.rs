@@ -9,11 +9,12 @@ pub const ID_CARD: &str = "01";
 /// The workType of managers, who have a workRole of their own.
 const MANAGER_TRADE: &str = "900";
 
-/// `direction` of attendance. A punch of unknown direction is held by verification and never comes here.
-pub fn direction(direction: Direction) -> &'static str {
+/// `direction` of attendance. A punch of unknown direction is held by verification; none is made up for it here.
+pub fn direction(direction: Direction) -> Option<&'static str> {
     match direction {
-        Direction::In => "01",
-        Direction::Out | Direction::Unknown => "02",
+        Direction::In => Some("01"),
+        Direction::Out => Some("02"),
+        Direction::Unknown => None,
     }
 }
 
