@@ -1,6 +1,9 @@
 //! Configurations as installers write them, and what they are told.
 
 use std::fs;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
 
 use super::*;
 
