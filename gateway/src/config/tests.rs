@@ -342,6 +342,15 @@ fn with_first16_only_the_beginning_of_the_secret_must_fit() {
 }
 
 #[test]
+fn a_terminal_may_be_called_by_its_serial_number() {
+    let terminal = |id: &str, serial: &str| {
+        format!("[[terminal]]\nid = \"{id}\"\nserial = \"{serial}\"\nprotocol = \"mqtt-face\"\ndirection = \"in\"\n")
+    };
+    let config = Site::empty().parse(&(terminal("1", "1") + &terminal("2", "2"))).unwrap();
+    assert_eq!(config.terminals.len(), 2);
+}
+
+#[test]
 fn a_problem_inside_an_inline_table_names_its_own_line() {
     let text = "[[line]]\npath = \"/dev/x\"\nprotocol = \"ascii\"\nterminals = [\n  { id = \"a\", serial = \"1\",\n    direction = \"up\" },\n]\n";
     assert_eq!(only(Site::empty().problems(text)).line, Some(6));
