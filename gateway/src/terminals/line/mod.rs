@@ -1,5 +1,16 @@
 //! Serial lines: the shell that opens, reads, writes and reopens a port, and the cores that speak its protocol.
 
+pub mod ascii;
+mod commands;
+mod cursor;
+pub mod dating;
+mod feedback;
+pub mod origin;
+pub mod rdm6300;
+pub mod reader;
+mod station;
+mod suspicion;
+
 use std::convert::Infallible;
 
 use tokio_util::sync::CancellationToken;
