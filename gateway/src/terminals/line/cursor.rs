@@ -116,14 +116,23 @@ impl Cursor {
     fn hole(&self, collected: &Collected<'_>, at: UnixMs) -> Option<Gap> {
         let expected = collected.released.0.saturating_add(1);
         let missing = collected.first.0.checked_sub(expected).filter(|missing| *missing > 0)?;
-        let detail = format!("numbers {expected} to {} are damaged in the reader's journal", collected.first.0 - 1);
+        let detail = format!(
+            "numbers {expected} to {} are damaged in the reader's journal, boot {}",
+            collected.first.0 - 1,
+            self.boot.0
+        );
         Some(self.gap(GapKind::RecordNumbers, Some(missing), at, detail))
     }
 
     fn dropped(&self, collected: &Collected<'_>, at: UnixMs) -> Option<Gap> {
         let recorded = collected.lost_seen.max(self.lost_recorded);
         let missing = collected.lost.checked_sub(recorded).filter(|missing| *missing > 0)?;
-        let detail = format!("drops {} to {} of the reader: its journal was full", recorded + 1, collected.lost);
+        let detail = format!(
+            "drops {} to {}, boot {}: the reader's journal was full",
+            recorded + 1,
+            collected.lost,
+            self.boot.0
+        );
         Some(self.gap(GapKind::JournalFull, Some(missing), at, detail))
     }
 

@@ -37,6 +37,11 @@ impl Decoder {
         self.0.is_midway()
     }
 
+    /// Forgets half a frame.
+    pub fn reset(&mut self) {
+        self.0.reset();
+    }
+
     /// Frames with a wrong checksum, length or digit.
     pub fn noise(&self) -> u32 {
         self.0.noise()

@@ -206,6 +206,16 @@ impl Controller {
         self.stations.iter_mut().for_each(|station| station.reset(now));
     }
 
+    /// How many readers there are.
+    pub fn len(&self) -> usize {
+        self.stations.len()
+    }
+
+    /// Whether there is no reader.
+    pub fn is_empty(&self) -> bool {
+        self.stations.is_empty()
+    }
+
     /// The reader at this place.
     pub fn origin(&self, station: usize) -> &Origin {
         self.stations[station].origin()
