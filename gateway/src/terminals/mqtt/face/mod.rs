@@ -6,7 +6,6 @@
 
 pub mod codec;
 pub mod desk;
-
 mod errands;
 pub mod lenient;
 mod numbers;
