@@ -37,3 +37,6 @@ impl Now {
         Now { instant: clock.instant(), wall: clock.now(), trusted: clock.is_trustworthy() }
     }
 }
+
+#[cfg(test)]
+mod tests;
