@@ -95,7 +95,8 @@ mod tests {
     fn guessing_stops_after_ten_tries_and_goes_on_at_ten_a_minute() {
         let brake = Brake::default();
         let start = Clock::manual(UnixMs(0)).instant();
-        let allowed = (0..600).filter(|second| brake.take(GUESSER, start + Duration::from_secs(*second)).is_ok()).count();
+        let allowed =
+            (0..600).filter(|second| brake.take(GUESSER, start + Duration::from_secs(*second)).is_ok()).count();
         assert!((100..=111).contains(&allowed), "{allowed} tries in ten minutes");
         assert!(brake.take(OTHER, start + Duration::from_secs(600)).is_ok(), "another address is not slowed");
     }

@@ -52,7 +52,11 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
         };
         if accepted.is_err() != failing {
             failing = accepted.is_err();
-            tracing::warn!(failing, error = accepted.as_ref().err().map(tracing::field::display), "console connections");
+            tracing::warn!(
+                failing,
+                error = accepted.as_ref().err().map(tracing::field::display),
+                "console connections"
+            );
         }
         let Ok((stream, peer)) = accepted else {
             tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -103,11 +103,7 @@ impl Moment {
             "Terminals on the board",
             states([("online", self.online), ("offline", self.offline), ("pending", self.pending)]),
         );
-        anxin.register(
-            "alarms",
-            "Standing alarms",
-            states([("critical", self.critical), ("warning", self.warning)]),
-        );
+        anxin.register("alarms", "Standing alarms", states([("critical", self.critical), ("warning", self.warning)]));
         let mut text = String::new();
         encode(&mut text, &registry).expect("writing to a String cannot fail");
         text

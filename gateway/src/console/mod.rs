@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -153,6 +154,7 @@ fn router(console: Shared) -> Router {
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(DefaultBodyLimit::max(JSON_LIMIT))
         .layer(middleware::from_fn(bounded_in_time))
+        .layer(middleware::map_response(in_our_words))
         .layer(middleware::from_fn(with_safe_headers))
         .with_state(console)
 }
@@ -164,9 +166,21 @@ async fn bounded_in_time(request: Request, next: Next) -> Response {
     }
 }
 
+/// What the web framework refuses by itself, it refuses as plain text.
+async fn in_our_words(response: Response) -> Response {
+    const LONGEST: usize = 1024;
+    let plain =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !plain || !response.status().is_client_error() {
+        return response;
+    }
+    let status = response.status();
+    let text = axum::body::to_bytes(response.into_body(), LONGEST).await.unwrap_or_default();
+    Problem::refused(status, String::from_utf8_lossy(&text)).into_response()
+}
+
 /// Nothing from elsewhere is loaded, run, framed or told where it came from.
 async fn with_safe_headers(request: Request, next: Next) -> Response {
-    use axum::http::{HeaderValue, header};
     const CONTENT: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                            form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
     let mut response = next.run(request).await;

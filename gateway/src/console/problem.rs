@@ -6,26 +6,15 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::roster::RowProblem;
 use crate::store::AppendError;
 
-/// One row, field or parameter that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Fault {
-    /// Line of the CSV file from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub line: Option<u64>,
-    /// The worker id of that line, when it could be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub worker_id: Option<String>,
-    /// The column, field or parameter.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub field: Option<String>,
-    pub detail: String,
-}
-
 /// An answer that is no success.
+#[derive(Clone, Debug)]
+pub struct Problem(Box<Content>);
+
 #[derive(Clone, Debug, Serialize)]
-pub struct Problem {
+struct Content {
     /// A relative URI that names the kind of problem.
     #[serde(rename = "type")]
     kind: &'static str,
@@ -36,8 +25,9 @@ pub struct Problem {
     /// The request's parameter that is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     parameter: Option<String>,
+    /// Every row, column or field that is wrong.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<Fault>,
+    errors: Vec<RowProblem>,
     #[serde(skip)]
     retry_after: Option<Duration>,
 }
@@ -48,13 +38,15 @@ fn status_number<S: serde::Serializer>(status: &StatusCode, out: S) -> Result<S:
 
 impl Problem {
     fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Problem {
-        Problem { kind, title, status, detail: detail.into(), parameter: None, errors: Vec::new(), retry_after: None }
+        let (detail, parameter, errors, retry_after) = (detail.into(), None, Vec::new(), None);
+        Problem(Box::new(Content { kind, title, status, detail, parameter, errors, retry_after }))
     }
 
     /// 400: a parameter of the request is wrong.
     pub fn parameter(name: &str, detail: impl Into<String>) -> Problem {
-        let problem = Problem::new(StatusCode::BAD_REQUEST, "/problems/parameter", "Wrong parameter", detail);
-        Problem { parameter: Some(name.to_owned()), ..problem }
+        let mut problem = Problem::new(StatusCode::BAD_REQUEST, "/problems/parameter", "Wrong parameter", detail);
+        problem.0.parameter = Some(name.to_owned());
+        problem
     }
 
     /// 400: the body cannot be read.
@@ -106,17 +98,19 @@ impl Problem {
         Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "/problems/media-type", "Unsupported media type", detail)
     }
 
-    /// 422: the body can be read, but what it says is wrong; each fault is named.
-    pub fn faults(detail: impl Into<String>, errors: Vec<Fault>) -> Problem {
-        let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "/problems/content", "Wrong content", detail);
-        Problem { errors, ..problem }
+    /// 422: the body can be read, but what it says is wrong; each mistake is named.
+    pub fn content(detail: impl Into<String>, errors: Vec<RowProblem>) -> Problem {
+        let mut problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "/problems/content", "Wrong content", detail);
+        problem.0.errors = errors;
+        problem
     }
 
     /// 429: the token was tried too often.
     pub fn slow_down(wait: Duration) -> Problem {
         let detail = "too many wrong tokens from this address; try again later";
-        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "/problems/slow-down", "Too many tries", detail);
-        Problem { retry_after: Some(wait), ..problem }
+        let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "/problems/slow-down", "Too many tries", detail);
+        problem.0.retry_after = Some(wait);
+        problem
     }
 
     /// 502: a terminal did not do what it was told.
@@ -126,20 +120,32 @@ impl Problem {
 
     /// 503: not now.
     pub fn unavailable(detail: impl Into<String>) -> Problem {
-        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "/problems/unavailable", "Not now", detail);
-        Problem { retry_after: Some(Duration::from_secs(10)), ..problem }
+        let mut problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "/problems/unavailable", "Not now", detail);
+        problem.0.retry_after = Some(Duration::from_secs(10));
+        problem
+    }
+
+    /// A refusal of the web framework, in its own words.
+    pub fn refused(status: StatusCode, detail: impl Into<String>) -> Problem {
+        Problem::new(status, "/problems/request", "Bad request", detail)
     }
 
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// What is wrong in words, for a page.
     pub fn sentences(&self) -> String {
-        let faults = self.errors.iter().map(|fault| fault.detail.as_str());
-        std::iter::once(self.detail.as_str()).chain(faults).collect::<Vec<_>>().join("; ")
+        let errors = self.0.errors.iter().map(RowProblem::to_string);
+        std::iter::once(self.0.detail.clone()).chain(errors).collect::<Vec<_>>().join("; ")
     }
+}
+
+/// What is wrong with one field of a JSON body.
+pub fn field(name: &str, value: &str, reason: impl Into<String>) -> RowProblem {
+    let shown = Some(value.chars().take(60).collect::<String>()).filter(|shown| !shown.is_empty());
+    RowProblem { line: None, worker_id: None, column: Some(name.to_owned()), value: shown, reason: reason.into() }
 }
 
 impl From<AppendError> for Problem {
@@ -150,14 +156,15 @@ impl From<AppendError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = serde_json::to_vec(&self).expect("a problem has only text and numbers");
-        let mut response = (self.status, body).into_response();
+        let Problem(content) = self;
+        let body = serde_json::to_vec(&content).expect("a problem has only text and numbers");
+        let mut response = (content.status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.status == StatusCode::UNAUTHORIZED {
+        if content.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(wait) = self.retry_after {
+        if let Some(wait) = content.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
         }
         response

@@ -10,7 +10,6 @@ use super::shape;
 /// The alarms that stand.
 pub async fn list(State(console): Here) -> Json<Value> {
     let site = console.context.config.site.utc_offset;
-    let alarms: Vec<Value> =
-        console.context.ops.alarms.list().iter().map(|alarm| shape::alarm(alarm, site)).collect();
+    let alarms: Vec<Value> = console.context.ops.alarms.list().iter().map(|alarm| shape::alarm(alarm, site)).collect();
     Json(json!({"alarms": alarms}))
 }

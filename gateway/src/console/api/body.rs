@@ -1,7 +1,7 @@
 //! Bodies of requests, refused with a problem that says why.
 
-use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
+use axum::body::{Bytes, HttpBody};
+use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
 
@@ -24,6 +24,18 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
         expect_type(request.headers(), "application/json")?;
         let bytes = read(request, state, JSON_LIMIT).await?;
         serde_json::from_slice(&bytes).map(Json).map_err(|error| Problem::body(error.to_string()))
+    }
+}
+
+/// No body at all is none; one without its type is refused.
+impl<S: Send + Sync, T: DeserializeOwned> OptionalFromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Option<Json<T>>, Problem> {
+        if request.body().is_end_stream() {
+            return Ok(None);
+        }
+        <Json<T> as FromRequest<S>>::from_request(request, state).await.map(Some)
     }
 }
 

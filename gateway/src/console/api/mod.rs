@@ -24,9 +24,9 @@ use axum::routing::{MethodRouter, get, post};
 
 pub(super) use punches::uploads_of;
 
+use super::Shared;
 use super::auth;
 use super::problem::Problem;
-use super::Shared;
 
 const DESCRIPTION: &str = include_str!("openapi.json");
 

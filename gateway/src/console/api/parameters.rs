@@ -35,7 +35,12 @@ impl Parameters {
     }
 
     /// A whole number within `range`, or `default`.
-    pub fn number(&mut self, name: &str, default: usize, range: std::ops::RangeInclusive<usize>) -> Result<usize, Problem> {
+    pub fn number(
+        &mut self,
+        name: &str,
+        default: usize,
+        range: std::ops::RangeInclusive<usize>,
+    ) -> Result<usize, Problem> {
         let Some(text) = self.text(name)? else { return Ok(default) };
         text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
             let detail = format!("`{name}` must be a number from {} to {}, not `{text}`", range.start(), range.end());
@@ -74,9 +79,7 @@ impl Parameters {
     pub fn finish(self, known: &str) -> Result<(), Problem> {
         match self.0.first() {
             None => Ok(()),
-            Some((name, _)) => {
-                Err(Problem::parameter(name, format!("`{name}` is not known here; there are: {known}")))
-            }
+            Some((name, _)) => Err(Problem::parameter(name, format!("`{name}` is not known here; there are: {known}"))),
         }
     }
 }

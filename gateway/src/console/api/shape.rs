@@ -5,16 +5,16 @@ use jiff::tz::Offset;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::super::mask;
 use crate::ops::alarms::Alarm;
 use crate::ops::board::{PlatformStatus, TerminalStatus};
 use crate::punch::*;
+use crate::roster::mask;
 use crate::store::{Depth, PunchRow, UploadRow};
 
 /// RFC 3339 with the site's offset; fractions only where there are some.
 pub fn time(at: UnixMs, site: Offset) -> String {
     match jiff::Timestamp::from_millisecond(at.0) {
-        Ok(at) => at.to_zoned(site.to_time_zone()).strftime("%Y-%m-%dT%H:%M:%S%.f%:z").to_string(),
+        Ok(at) => at.display_with_offset(site).to_string(),
         Err(_) => at.0.to_string(),
     }
 }
@@ -109,7 +109,7 @@ pub fn worker(worker: &Worker, reveal: bool) -> Value {
         "gender": worker.gender,
         "birth": if reveal { date(worker.birth) } else { worker.birth.map(|birth| format!("{}-**-**", birth.year())) },
         "nation": worker.nation,
-        "address": worker.address.as_deref().map(|address| hide(address, mask::name)),
+        "address": worker.address.as_deref().map(|address| hide(address, mask::text)),
         "issuer": worker.issuer,
         "valid_from": date(worker.valid_from),
         "valid_to": date(worker.valid_to),

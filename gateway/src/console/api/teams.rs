@@ -10,7 +10,7 @@ use jiff::civil::Date;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::super::problem::{Fault, Problem};
+use super::super::problem::{Problem, field};
 use super::super::{Console, Here};
 use super::body;
 use crate::punch::{TeamKey, Worker};
@@ -40,20 +40,16 @@ pub async fn add(State(console): Here, body::Json(wanted): body::Json<Wanted>) -
     let employers = &console.context.config.employers;
     if !employers.iter().any(|employer| employer.name == wanted.employer) {
         let names: Vec<&str> = employers.iter().map(|employer| employer.name.as_str()).collect();
-        let detail = format!("`{}` is not configured as [[employer]]; there are: {}", wanted.employer, names.join(", "));
-        return Err(Problem::faults("the team's employer is unknown", vec![fault("employer", detail)]));
+        let reason = format!("is not configured; configured are: {}", names.join(", "));
+        return Err(Problem::content("the employer is unknown", vec![field("employer", &wanted.employer, reason)]));
     }
     let key = TeamKey { employer: wanted.employer, name: wanted.name };
     let crews = console.crews().await;
     let Some(crew) = crews.get(&key) else {
-        let detail = "a team begins with its first worker: add its leader with POST /api/v1/workers".to_owned();
-        return Err(Problem::faults("there is no such team yet", vec![fault("name", detail)]));
+        let reason = "a team begins with its first worker: add its leader with POST /api/v1/workers";
+        return Err(Problem::content("there is no such team yet", vec![field("name", &key.name, reason)]));
     };
     Ok(Json(console.team(&key, crew)))
-}
-
-fn fault(field: &str, detail: String) -> Fault {
-    Fault { line: None, worker_id: None, field: Some(field.to_owned()), detail }
 }
 
 fn crews(workers: &[Worker], today: Date) -> BTreeMap<TeamKey, Crew> {

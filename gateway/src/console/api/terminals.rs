@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::super::problem::{Fault, Problem};
+use super::super::problem::{Problem, field};
 use super::super::{Console, Here};
 use super::{body, shape};
 use crate::config::DirectionRule;
@@ -66,8 +66,8 @@ pub async fn open(
 ) -> Result<Json<Value>, Problem> {
     let text = opening.map_or_else(String::new, |body::Json(opening)| opening.text);
     if text.chars().count() > MAX_ID || text.chars().any(char::is_control) {
-        let detail = format!("`text` must be at most {MAX_ID} characters without control characters");
-        return Err(Problem::faults("the text does not fit on a screen", vec![fault("text", detail)]));
+        let reason = format!("must be at most {MAX_ID} characters without control characters");
+        return Err(Problem::content("the text does not fit on a screen", vec![field("text", &text, reason)]));
     }
     console.order(&id, Order::Open { text }).await
 }
@@ -133,29 +133,28 @@ impl Console {
     }
 
     fn checked(&self, status: &TerminalStatus, approval: Approval) -> Result<Terminal, Problem> {
-        let mut faults = Vec::new();
+        let mut problems = Vec::new();
         let id = approval.id.trim();
         if !is_id(id) {
-            let detail = format!("`{id}` must be 1 to {MAX_ID} letters, digits, `-`, `_` or `.`");
-            faults.push(fault("id", detail));
+            problems.push(field("id", id, format!("must be 1 to {MAX_ID} letters, digits, `-`, `_` or `.`")));
         }
         if self.context.hub.by_id(&TerminalId::from(id)).is_some() {
-            faults.push(fault("id", format!("`{id}` is the id of another terminal")));
+            problems.push(field("id", id, "is the id of another terminal"));
         }
         let direction = DirectionRule::from_name(&approval.direction);
         if direction.is_none() {
-            let detail = format!("`{}` must be one of in, out, terminal, alternate", approval.direction);
-            faults.push(fault("direction", detail));
+            let reason = "must be one of in, out, terminal, alternate";
+            problems.push(field("direction", &approval.direction, reason));
         }
         match direction {
-            Some(direction) if faults.is_empty() => Ok(Terminal {
+            Some(direction) if problems.is_empty() => Ok(Terminal {
                 id: TerminalId::from(id),
                 protocol: status.protocol.clone(),
                 serial: status.serial.clone(),
                 direction,
                 password: None,
             }),
-            Some(_) | None => Err(Problem::faults("the terminal cannot be approved like this", faults)),
+            Some(_) | None => Err(Problem::content("the terminal cannot be approved like this", problems)),
         }
     }
 }
@@ -164,10 +163,6 @@ fn is_id(text: &str) -> bool {
     let length = text.chars().count();
     (1..=MAX_ID).contains(&length)
         && text.chars().all(|letter| letter.is_alphanumeric() || matches!(letter, '-' | '_' | '.'))
-}
-
-fn fault(field: &str, detail: String) -> Fault {
-    Fault { line: None, worker_id: None, field: Some(field.to_owned()), detail }
 }
 
 #[cfg(test)]

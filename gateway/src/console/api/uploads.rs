@@ -36,11 +36,8 @@ pub async fn list(State(console): Here, mut given: Parameters) -> Result<Json<Va
         None => console.platforms(),
     };
     let (start, inner) = place(cursor.as_deref(), platforms.len())?;
-    let (rows, next) = console
-        .context
-        .store
-        .read(move |view| gather(view, &platforms, state, (start, inner), limit))
-        .await;
+    let (rows, next) =
+        console.context.store.read(move |view| gather(view, &platforms, state, (start, inner), limit)).await;
     let site = console.context.config.site.utc_offset;
     let rows = rows.iter().map(|(platform, subject, row)| shape::upload(platform, subject, row, site));
     Ok(Json(json!({"uploads": rows.collect::<Vec<_>>(), "next": next})))

@@ -12,7 +12,6 @@ use super::super::api::terminals::Approval;
 use super::super::auth::{self, Access};
 use super::super::listen::Peer;
 use super::super::problem::Problem;
-use super::super::sessions::SessionKey;
 use super::super::{Here, origin};
 use super::{Address, Page, html};
 use crate::ops::board::TerminalStatus;

@@ -3,9 +3,9 @@
 use askama::Template;
 use jiff::tz::Offset;
 
+use super::super::api::shape;
 use super::snapshot::{PlatformLine, PunchLine, Snapshot, midnight};
 use super::words::Language;
-use super::super::api::shape;
 use crate::ops::alarms::{Alarm, Severity};
 use crate::ops::board::{CourierState, TerminalStatus};
 use crate::punch::{UnixMs, UploadState, Verdict};
@@ -268,7 +268,7 @@ impl Clock {
 
     fn format(&self, at: UnixMs, form: &str) -> String {
         match jiff::Timestamp::from_millisecond(at.0) {
-            Ok(at) => at.to_zoned(self.site.to_time_zone()).strftime(form).to_string(),
+            Ok(at) => self.site.to_datetime(at).strftime(form).to_string(),
             Err(_) => "–".to_owned(),
         }
     }

@@ -6,10 +6,10 @@ use jiff::tz::Offset;
 
 use super::super::Context;
 use super::super::api::uploads_of;
-use super::super::mask;
 use crate::ops::alarms::Alarm;
 use crate::ops::board::{PlatformStatus, TerminalStatus};
 use crate::punch::*;
+use crate::roster::mask;
 use crate::store::{Depth, Presence, PunchRow, StoreHealth, UploadRow, View};
 
 /// Punches on the page.
@@ -173,6 +173,9 @@ mod tests {
         assert_eq!(midnight(at("2026-03-02T07:01:05+08:00"), beijing), at("2026-03-02T00:00:00+08:00"));
         assert_eq!(midnight(at("2026-03-02T00:00:00+08:00"), beijing), at("2026-03-02T00:00:00+08:00"));
         assert_eq!(midnight(at("2026-03-01T23:59:59.999+08:00"), beijing), at("2026-03-01T00:00:00+08:00"));
-        assert_eq!(midnight(at("1969-12-31T12:00:00-05:00"), Offset::from_hours(-5).unwrap()), at("1969-12-31T00:00:00-05:00"));
+        assert_eq!(
+            midnight(at("1969-12-31T12:00:00-05:00"), Offset::from_hours(-5).unwrap()),
+            at("1969-12-31T00:00:00-05:00")
+        );
     }
 }
