@@ -273,3 +273,7 @@ impl Clock {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "fragments_tests.rs"]
+mod tests;

@@ -33,6 +33,13 @@ pub struct Fragment {
     version: u64,
 }
 
+#[cfg(test)]
+impl Fragment {
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+}
+
 /// All sections in all variants.
 #[derive(Clone, Default)]
 pub struct Rendered(Vec<Vec<Fragment>>);
