@@ -1,5 +1,8 @@
 //! The platform half: verified punches to receipts. Does not know that terminals exist.
 
+pub mod courier;
+pub mod profiles;
+
 use std::convert::Infallible;
 
 use jiff::tz::Offset;

@@ -1,21 +1,237 @@
 //! Feeds punches to the rules and stores what they say.
+//!
+//! Nothing is remembered here: what has no judgement is judged, in ledger order and in pages; what is held is judged again
+//! when the roster changes, and stored when the outcome is another one. Both are done once at the start, so a crash between
+//! a punch and its judgement costs nothing. New punches go before held ones.
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio_util::sync::CancellationToken;
 
+use super::page::judge_in_order;
 use crate::clock::Clock;
 use crate::config::Verify;
 use crate::ops::Ops;
-use crate::store::Store;
+use crate::ops::metrics::VerdictLabel;
+use crate::punch::*;
+use crate::store::{AppendError, Recorded, Store};
+
+/// How many punches are read, judged and appended at a time.
+const PAGE: usize = 200;
+/// Pauses between tries while the store takes nothing, doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How often a clock that cannot be trusted is looked at; punches held for its sake are judged again once it is right.
+const CLOCK_PAUSE: Duration = Duration::from_secs(30);
 
 /// Judges new punches as they come and held ones when the roster changes, until `shutdown`.
 pub async fn run(
-    _rules: Verify,
-    _store: Store,
-    _clock: Clock,
-    _ops: Ops,
-    _shutdown: CancellationToken,
+    rules: Verify,
+    store: Store,
+    clock: Clock,
+    ops: Ops,
+    shutdown: CancellationToken,
 ) -> Result<(), Infallible> {
-    todo!()
+    let facts = store.subscribe();
+    let clock_was_right = clock.is_trustworthy();
+    let held = Some(Seq(0));
+    let mut judge =
+        Judge { rules, store, clock, ops, facts, new: true, held, held_again: false, clock_was_right, last: None };
+    // May be dropped anywhere: an append in flight is stored or not, and what is not is judged at the next start.
+    let _ = shutdown.run_until_cancelled(judge.work()).await;
+    Ok(())
+}
+
+struct Judge {
+    rules: Verify,
+    store: Store,
+    clock: Clock,
+    ops: Ops,
+    facts: Receiver<Arc<Recorded>>,
+    /// There may be punches without a judgement.
+    new: bool,
+    /// Held punches after this place are to be judged again.
+    held: Option<Seq>,
+    /// The roster changed meanwhile: all of them once more.
+    held_again: bool,
+    clock_was_right: bool,
+    /// The first punch of the page before, to notice a view that does not take judgements.
+    last: Option<PunchId>,
+}
+
+impl Judge {
+    async fn work(&mut self) -> Infallible {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.step().await {
+                Ok(()) if pause > FIRST_PAUSE => {
+                    tracing::info!("judgements are stored again");
+                    pause = FIRST_PAUSE;
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    if pause == FIRST_PAUSE {
+                        tracing::warn!(%error, "judgements wait until the store takes them");
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// One page of work, or a wait until there is some.
+    async fn step(&mut self) -> Result<(), AppendError> {
+        self.drain();
+        if self.new {
+            return self.judge_new().await;
+        }
+        if let Some(after) = self.held {
+            return self.judge_held(after).await;
+        }
+        self.wait().await;
+        Ok(())
+    }
+
+    async fn judge_new(&mut self) -> Result<(), AppendError> {
+        let (rules, now) = (self.rules.clone(), self.clock.now());
+        let judgements = self
+            .store
+            .read(move |view| {
+                let punches = view.unjudged(PAGE);
+                judge_in_order(view, &punches, &rules, now)
+            })
+            .await;
+        self.new = !judgements.is_empty();
+        if let Err(error) = self.append(&judgements).await {
+            self.new = true;
+            return Err(error);
+        }
+        let first = judgements.first().map(|judgement| judgement.punch);
+        if first.is_some() && first == self.last {
+            tracing::error!(punch = ?first, "a stored judgement does not arrive in the view");
+            tokio::time::sleep(LONGEST_PAUSE).await;
+        }
+        self.last = first;
+        Ok(())
+    }
+
+    async fn judge_held(&mut self, after: Seq) -> Result<(), AppendError> {
+        let (rules, now) = (self.rules.clone(), self.clock.now());
+        let (last, changed) = self
+            .store
+            .read(move |view| {
+                let held = view.held(after, PAGE);
+                let last = held.last().map(|(seq, _)| *seq);
+                let punches: Vec<Punch> = held.into_iter().map(|(_, punch)| punch).collect();
+                let mut judgements = judge_in_order(view, &punches, &rules, now);
+                judgements.retain(|new| {
+                    let old = view.punch(new.punch).and_then(|row| row.judgement);
+                    old.is_none_or(|old| !says_the_same(&old, new))
+                });
+                (last, judgements)
+            })
+            .await;
+        self.append(&changed).await?;
+        self.held = last;
+        if self.held.is_none() && std::mem::take(&mut self.held_again) {
+            self.held = Some(Seq(0));
+        }
+        Ok(())
+    }
+
+    /// Stores judgements in one group and waits until the view shows them.
+    async fn append(&self, judgements: &[Judgement]) -> Result<(), AppendError> {
+        if judgements.is_empty() {
+            return Ok(());
+        }
+        let placed = self.store.append(judgements.iter().cloned().map(Fact::Judgement).collect()).await?;
+        for judgement in judgements {
+            let verdict = judgement.verdict.kind().to_owned();
+            let reason = judgement.verdict.reason().unwrap_or_default().to_owned();
+            self.ops.metrics.judgements.get_or_create(&VerdictLabel { verdict, reason }).inc();
+            tracing::debug!(punch = %judgement.punch, verdict = ?judgement.verdict, "judged");
+        }
+        if let Some(last) = placed.iter().map(|placed| placed.seq).max() {
+            self.store.applied(last).await;
+        }
+        Ok(())
+    }
+
+    /// Sleeps until a fact may have made work.
+    async fn wait(&mut self) {
+        let clock_pause = async {
+            match self.clock_was_right {
+                true => std::future::pending().await,
+                false => tokio::time::sleep(CLOCK_PAUSE).await,
+            }
+        };
+        let fact = tokio::select! {
+            fact = self.facts.recv() => fact,
+            () = clock_pause => return self.look_at_clock(),
+        };
+        match fact {
+            Ok(recorded) => self.notice(&recorded.fact),
+            Err(RecvError::Lagged(_)) => self.suspect_everything(),
+            // The store is closing; the order to stop follows.
+            Err(RecvError::Closed) => tokio::time::sleep(LONGEST_PAUSE).await,
+        }
+    }
+
+    /// Takes what has been recorded meanwhile, without waiting.
+    fn drain(&mut self) {
+        loop {
+            match self.facts.try_recv() {
+                Ok(recorded) => self.notice(&recorded.fact),
+                Err(TryRecvError::Lagged(_)) => self.suspect_everything(),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn notice(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Punch(_) => self.new = true,
+            Fact::Worker(_) => self.judge_all_held(),
+            Fact::Judgement(_)
+            | Fact::Upload(_)
+            | Fact::Gap(_)
+            | Fact::Quarantine(_)
+            | Fact::Stranger(_)
+            | Fact::Adoption(_)
+            | Fact::Epoch(_) => {}
+        }
+    }
+
+    /// Some facts went by unseen; any of them may have been a punch or a change of the roster.
+    fn suspect_everything(&mut self) {
+        self.new = true;
+        self.judge_all_held();
+    }
+
+    fn judge_all_held(&mut self) {
+        match self.held {
+            Some(after) => self.held_again |= after > Seq(0),
+            None => self.held = Some(Seq(0)),
+        }
+    }
+
+    fn look_at_clock(&mut self) {
+        self.clock_was_right = self.clock.is_trustworthy();
+        if self.clock_was_right {
+            self.judge_all_held();
+        }
+    }
+}
+
+/// Whether a judgement would add nothing to the one that stands.
+fn says_the_same(old: &Judgement, new: &Judgement) -> bool {
+    old.verdict == new.verdict
+        && old.worker == new.worker
+        && old.direction == new.direction
+        && old.duplicate_of == new.duplicate_of
 }

@@ -1,5 +1,9 @@
 //! MQTT terminals: through the embedded endpoint, or as clients of an external broker.
 
+pub mod endpoint;
+pub mod face;
+pub mod topics;
+
 use tokio_util::sync::CancellationToken;
 
 use super::Context;

@@ -1,0 +1,248 @@
+//! The reader: badges and line bytes in, answers and signals out.
+
+use heapless::{Deque, Vec};
+use protocol::{
+    Address, Answer, Badge, Digest, Key, NotUnderstood, Punch, ReaderEnd, Refusal, Request, Seq, Signal, Status,
+    UptimeMs, Wire,
+};
+
+use crate::journal::{Batch, Journal, Storage, StorageError};
+use crate::panel::Show;
+
+/// A card that lies on the reader is one swipe: the same badge counts again after it was away this long.
+pub const DEBOUNCE_MS: u64 = 3_000;
+/// Whoever swiped is gone after this: no signal then.
+pub const SIGNAL_LIFE_MS: u64 = 10_000;
+
+const VERSION: [u8; 3] = [
+    number(env!("CARGO_PKG_VERSION_MAJOR")),
+    number(env!("CARGO_PKG_VERSION_MINOR")),
+    number(env!("CARGO_PKG_VERSION_PATCH")),
+];
+/// Cards that may lie in the field at the same time.
+const DEBOUNCED: usize = 4;
+/// Swipes whose worker may still be waiting for a signal.
+const RECENT: usize = 16;
+
+/// One badge reader.
+pub struct Reader<S> {
+    end: ReaderEnd,
+    journal: Journal<S>,
+    /// What the gateway said the time was when this boot began, in milliseconds since 1970.
+    boot_unix_ms: Option<u64>,
+    seen: Vec<(Badge, UptimeMs), DEBOUNCED>,
+    recent: Deque<(Seq, UptimeMs), RECENT>,
+    last_order: u64,
+    shows: Deque<Show, RECENT>,
+    open_ms: Option<u16>,
+    transmit: Option<Wire>,
+    supply_mv: u16,
+    tamper: bool,
+    badge_noise: u32,
+}
+
+impl<S: Storage> Reader<S> {
+    /// A reader that obeys only the gateway with this key. Fails when the storage cannot give a new boot id: without one
+    /// recorded orders would work again.
+    pub fn keyed(address: Address, key: Key, storage: S) -> Result<Reader<S>, StorageError> {
+        let journal = Journal::recover(storage)?;
+        Ok(Reader::new(ReaderEnd::keyed(address, journal.boot(), key), journal))
+    }
+
+    /// A reader that obeys anybody on the wire; for a trial on the desk.
+    pub fn unkeyed(address: Address, storage: S) -> Result<Reader<S>, StorageError> {
+        let journal = Journal::recover(storage)?;
+        Ok(Reader::new(ReaderEnd::unkeyed(address, journal.boot()), journal))
+    }
+
+    fn new(end: ReaderEnd, journal: Journal<S>) -> Reader<S> {
+        Reader {
+            end,
+            journal,
+            boot_unix_ms: None,
+            seen: Vec::new(),
+            recent: Deque::new(),
+            last_order: 0,
+            shows: Deque::new(),
+            open_ms: None,
+            transmit: None,
+            supply_mv: 0,
+            tamper: false,
+            badge_noise: 0,
+        }
+    }
+
+    /// A badge was read. Gives its number when it became a punch, `None` when it lies there still or could not be kept.
+    pub fn handle_badge(&mut self, badge: Badge, now: UptimeMs) -> Option<Seq> {
+        if !self.is_new(badge, now) {
+            return None;
+        }
+        let unix_ms = self.boot_unix_ms.map(|boot| boot.saturating_add(now.0));
+        match self.journal.append(&Punch { boot: self.journal.boot(), at: now, unix_ms, badge }) {
+            Ok(seq) => {
+                push_out(&mut self.recent, (seq, now));
+                Some(seq)
+            }
+            Err(StorageError::Full | StorageError::Broken) => {
+                push_out(&mut self.shows, Show::NotKept);
+                None
+            }
+        }
+    }
+
+    /// The supply voltage in millivolts, and whether the housing is open.
+    pub fn handle_health(&mut self, supply_mv: u16, tamper: bool) {
+        (self.supply_mv, self.tamper) = (supply_mv, tamper);
+    }
+
+    /// How many badge readings the badge port's decoder has dropped in this boot.
+    pub fn handle_badge_noise(&mut self, dropped: u32) {
+        self.badge_noise = dropped;
+    }
+
+    /// A byte from the line.
+    pub fn handle_line_byte(&mut self, byte: u8, now: UptimeMs) {
+        let Some(asked) = self.end.handle_byte(byte) else { return };
+        let answer = match asked {
+            Ok(request) => self.answer(request, now),
+            Err(NotUnderstood) => Answer::Refused(Refusal::NotUnderstood),
+        };
+        self.transmit = self.end.answer(&answer);
+    }
+
+    /// The answer to put on the line.
+    pub fn poll_transmit(&mut self) -> Option<Wire> {
+        self.transmit.take()
+    }
+
+    /// The next thing to show. What is not fetched in time gives way to newer signals; an order to open does not.
+    pub fn poll_show(&mut self) -> Option<Show> {
+        if let Some(pulse_ms) = self.open_ms.take() {
+            return Some(Show::Open { pulse_ms });
+        }
+        self.shows.pop_front()
+    }
+
+    /// What the reader knows of itself.
+    pub fn status(&self, now: UptimeMs) -> Status {
+        let standing = self.journal.standing();
+        Status {
+            now,
+            firmware: VERSION,
+            supply_mv: self.supply_mv,
+            tamper: self.tamper,
+            time_set: self.boot_unix_ms.is_some(),
+            journal_fill: self.journal.fill(),
+            journal_capacity: self.journal.capacity(),
+            lost: standing.lost,
+            next: standing.next,
+            badge_noise: self.badge_noise,
+            damage: self.end.damage(),
+        }
+    }
+
+    /// What a power cut leaves.
+    pub fn into_storage(self) -> S {
+        self.journal.into_storage()
+    }
+
+    fn answer(&mut self, request: Request, now: UptimeMs) -> Answer {
+        match request {
+            Request::Hello { nonce } => {
+                Answer::Welcome { nonce, last_request: self.end.last_request(), status: self.status(now) }
+            }
+            Request::Collect { committed, lost_seen, limit } => self.collect(committed, lost_seen, limit, now),
+            Request::Status => Answer::Status(self.status(now)),
+            Request::Signal { seq, signal } => {
+                self.signal(seq, signal, now);
+                Answer::Done
+            }
+            Request::Open { order, pulse_ms, not_after } => self.open(order, pulse_ms, not_after, now),
+            Request::SetTime { unix_ms, at } => self.set_time(unix_ms, at, now),
+            // This firmware holds no allow-list: every badge is a punch, and the gateway judges.
+            Request::AllowList { digest: _ } => Answer::AllowList { held: Digest::default() },
+        }
+    }
+
+    fn collect(&mut self, committed: Seq, lost_seen: u32, limit: u8, now: UptimeMs) -> Answer {
+        for seq in self.journal.commit(committed) {
+            self.signal(Seq(seq), Signal::Stored, now);
+        }
+        self.journal.commit_lost(lost_seen);
+        let Batch { first, punches } = self.journal.oldest(usize::from(limit));
+        let standing = self.journal.standing();
+        Answer::Punches {
+            now,
+            released: standing.released,
+            first,
+            lost: standing.lost,
+            lost_seen: standing.lost_seen,
+            punches,
+        }
+    }
+
+    fn signal(&mut self, seq: Seq, signal: Signal, now: UptimeMs) {
+        let waits = |(known, at): &(Seq, UptimeMs)| *known == seq && now.0.saturating_sub(at.0) < SIGNAL_LIFE_MS;
+        if self.recent.iter().any(waits) {
+            push_out(&mut self.shows, Show::Punch { seq, signal });
+        }
+    }
+
+    fn open(&mut self, order: u64, pulse_ms: u16, not_after: UptimeMs, now: UptimeMs) -> Answer {
+        if order == self.last_order {
+            return Answer::Done;
+        }
+        if order < self.last_order {
+            return Answer::Refused(Refusal::OutOfOrder);
+        }
+        if now > not_after {
+            return Answer::Refused(Refusal::Expired);
+        }
+        self.last_order = order;
+        self.open_ms = Some(pulse_ms);
+        Answer::Done
+    }
+
+    fn set_time(&mut self, unix_ms: u64, at: UptimeMs, now: UptimeMs) -> Answer {
+        match unix_ms.checked_sub(at.0) {
+            Some(boot_unix_ms) if at <= now => {
+                self.boot_unix_ms = Some(boot_unix_ms);
+                Answer::Done
+            }
+            Some(_) | None => Answer::Refused(Refusal::OutOfOrder),
+        }
+    }
+
+    /// Notes that the badge was seen; whether it had been away.
+    fn is_new(&mut self, badge: Badge, now: UptimeMs) -> bool {
+        self.seen.retain(|(_, at)| now.0.saturating_sub(at.0) < DEBOUNCE_MS);
+        if let Some((_, at)) = self.seen.iter_mut().find(|(seen, _)| *seen == badge) {
+            *at = now;
+            return false;
+        }
+        if self.seen.is_full() {
+            self.seen.remove(0);
+        }
+        // There is room now.
+        let _ = self.seen.push((badge, now));
+        true
+    }
+}
+
+/// Puts `item` at the end; the oldest makes room.
+fn push_out<T, const N: usize>(deque: &mut Deque<T, N>, item: T) {
+    if deque.is_full() {
+        deque.pop_front();
+    }
+    let _ = deque.push_back(item);
+}
+
+/// A part of the version; all of ours are below 256.
+const fn number(text: &str) -> u8 {
+    let (bytes, mut value, mut i) = (text.as_bytes(), 0, 0);
+    while i < bytes.len() {
+        value = value * 10 + (bytes[i] - b'0');
+        i += 1;
+    }
+    value
+}

@@ -1,0 +1,420 @@
+//! The shell of the face sessions, shared by both transports: it holds one session per terminal, carries publications to
+//! it and facts to the store, and tells board, alarms and metrics.
+//!
+//! A session's lock is held for one call and never across a wait. What a slow terminal does not take is not kept for it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::super::topics::{Topic, Topics};
+use super::Now;
+use super::errands::OrderNo;
+use super::session::{Event, Session, StoreToken, Transmit};
+use crate::ops::alarms::Kind;
+use crate::ops::metrics::TerminalLabel;
+use crate::punch::{Fact, PhotoHash};
+use crate::store::AppendError;
+use crate::terminals::Context;
+use crate::terminals::hub::{Order, OrderError, OrderSlip, Terminal};
+
+/// The protocol's name in the configuration.
+pub const PROTOCOL: &str = "mqtt-face";
+/// Unknown terminals that are remembered at once; with more, the oldest that is not connected is forgotten.
+const MAX_PENDING: usize = 32;
+/// Messages that wait for a terminal's link.
+pub const OUTBOUND: usize = 64;
+/// A store that does not answer within this is treated as refusing; the terminal sends again.
+const STORE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How exactly the sessions' timeouts are kept.
+const TICK: Duration = Duration::from_millis(500);
+/// Orders on their way from the console.
+const ORDERS: usize = 64;
+
+/// Whose serial it is.
+#[derive(Clone, Debug)]
+pub enum Standing {
+    Known(Terminal),
+    Unknown,
+    /// A terminal of another protocol, on a serial line for example.
+    OtherProtocol,
+}
+
+/// Names one connection of a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkNo(u64);
+
+/// A connection to a terminal, as its transport hands it over.
+pub struct Link {
+    pub outbound: mpsc::Sender<Transmit>,
+    /// Cancelled when another connection takes its place or when it does not read what it is sent.
+    pub cut: CancellationToken,
+    /// Where it comes from, for people.
+    pub via: String,
+    /// Whether anything vouches for it being this terminal.
+    pub vouched: bool,
+}
+
+/// Whether a publication has been dealt with for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Stored, or nothing worth storing.
+    Settled,
+    /// The store did not take it: acknowledge nothing.
+    Refused,
+}
+
+/// Too many unknown terminals.
+#[derive(Debug)]
+pub struct Crowded;
+
+struct Entry {
+    serial: String,
+    state: Mutex<State>,
+}
+
+struct State {
+    session: Session,
+    link: Option<(LinkNo, Link)>,
+    orders: HashMap<OrderNo, oneshot::Sender<Result<(), OrderError>>>,
+    touched: Instant,
+}
+
+struct StoreRequest {
+    token: StoreToken,
+    fact: Fact,
+    photo: Option<Bytes>,
+}
+
+/// All sessions.
+pub struct Desk {
+    context: Context,
+    topics: Topics,
+    entries: Mutex<HashMap<String, Arc<Entry>>>,
+    slips: mpsc::Sender<OrderSlip>,
+    last_number: AtomicU64,
+}
+
+/// Orders from the console, to be served by [`Desk::run`].
+pub struct Orders(mpsc::Receiver<OrderSlip>);
+
+impl Desk {
+    /// With a session for each known terminal, so that one that never shows up is noticed.
+    pub fn new(context: Context, topics: Topics) -> (Arc<Desk>, Orders) {
+        let (slips, orders) = mpsc::channel(ORDERS);
+        let desk = Desk { context, topics, entries: Mutex::default(), slips, last_number: AtomicU64::new(0) };
+        for terminal in desk.context.hub.terminals() {
+            if terminal.protocol == PROTOCOL
+                && let Ok(entry) = desk.entry(&terminal.serial)
+            {
+                desk.settle(&entry, &mut entry.lock());
+            }
+        }
+        (Arc::new(desk), Orders(orders))
+    }
+
+    pub fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    /// Whose serial this is.
+    pub fn standing(&self, serial: &str) -> Standing {
+        match self.context.hub.lookup(serial) {
+            Some(terminal) if terminal.protocol == PROTOCOL => Standing::Known(terminal),
+            Some(_) => Standing::OtherProtocol,
+            None => Standing::Unknown,
+        }
+    }
+
+    /// A terminal is connected from now on; an earlier connection of it is cut.
+    pub fn connect(&self, serial: &str, link: Link) -> Result<LinkNo, Crowded> {
+        let entry = self.entry(serial)?;
+        let now = Now::of(&self.context.clock);
+        let number = LinkNo(self.next_number());
+        let via = link.via.clone();
+        let mut state = entry.lock();
+        let replaced = state.link.replace((number, link));
+        if let Some((_, old)) = &replaced {
+            old.cut.cancel();
+        }
+        state.session.handle_link(now, &via, replaced.is_some());
+        self.adopt(now, &mut state, serial);
+        // Nothing can ask for storing yet.
+        self.settle(&entry, &mut state);
+        self.context.hub.attach(serial, self.slips.clone());
+        Ok(number)
+    }
+
+    /// This connection is gone; nothing happens when another has taken its place.
+    pub fn disconnect(&self, serial: &str, number: LinkNo) {
+        let Some(entry) = self.existing(serial) else { return };
+        let now = Now::of(&self.context.clock);
+        let mut state = entry.lock();
+        if state.link.as_ref().is_none_or(|(current, _)| *current != number) {
+            return;
+        }
+        state.link = None;
+        self.context.hub.detach(serial, &self.slips);
+        state.session.handle_link_lost(now);
+        self.settle(&entry, &mut state);
+    }
+
+    /// Carries a publication to its session and what follows to the store. Returns after the commit.
+    pub async fn take(&self, serial: &str, number: LinkNo, topic: Topic<'_>, payload: &[u8]) -> Taken {
+        let Some(entry) = self.existing(serial) else { return Taken::Settled };
+        let now = Now::of(&self.context.clock);
+        let requests = {
+            let mut state = entry.lock();
+            if state.link.as_ref().is_none_or(|(current, _)| *current != number) {
+                return Taken::Settled;
+            }
+            state.touched = now.instant;
+            self.adopt(now, &mut state, serial);
+            state.session.handle_publication(now, topic, payload);
+            self.settle(&entry, &mut state)
+        };
+        self.store(&entry, requests, now.instant).await
+    }
+
+    /// Keeps the sessions' timeouts and serves the console's orders, until `shutdown`.
+    pub async fn run(&self, mut orders: Orders, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                Some(slip) = orders.0.recv() => self.order(slip).await,
+                () = tokio::time::sleep(TICK) => self.tick().await,
+            }
+        }
+    }
+
+    async fn tick(&self) {
+        let entries: Vec<Arc<Entry>> = self.lock_entries().values().cloned().collect();
+        let now = Now::of(&self.context.clock);
+        for entry in entries {
+            let requests = {
+                let mut state = entry.lock();
+                self.adopt(now, &mut state, &entry.serial);
+                if state.session.poll_timeout().is_some_and(|at| at <= now.instant) {
+                    state.session.handle_timeout(now);
+                }
+                self.settle(&entry, &mut state)
+            };
+            self.store(&entry, requests, now.instant).await;
+        }
+    }
+
+    async fn order(&self, slip: OrderSlip) {
+        let Some(entry) = self.existing(&slip.serial) else {
+            let _ = slip.done.send(Err(OrderError::Offline(slip.serial)));
+            return;
+        };
+        let now = Now::of(&self.context.clock);
+        let requests = {
+            let mut state = entry.lock();
+            let unvouched = state.link.as_ref().is_some_and(|(_, link)| !link.vouched);
+            if slip.order == Order::Adopted && unvouched {
+                let reason = "it logged in without a password: set [mqtt] password_file, or trust_client_id";
+                let refused = OrderError::Refused { terminal: slip.serial, reason: reason.to_owned() };
+                let _ = slip.done.send(Err(refused));
+                return;
+            }
+            self.adopt(now, &mut state, &entry.serial);
+            let number = OrderNo(self.next_number());
+            state.orders.retain(|_, done| !done.is_closed());
+            state.orders.insert(number, slip.done);
+            state.session.handle_order(now, number, slip.order);
+            self.settle(&entry, &mut state)
+        };
+        self.store(&entry, requests, now.instant).await;
+    }
+
+    /// Tells a session that its terminal has been approved, when it has.
+    fn adopt(&self, now: Now, state: &mut State, serial: &str) {
+        let vouched = state.link.as_ref().is_none_or(|(_, link)| link.vouched);
+        if state.session.is_known() || !vouched {
+            return;
+        }
+        if let Standing::Known(terminal) = self.standing(serial) {
+            state.session.handle_adopted(now, terminal);
+        }
+    }
+
+    /// Carries out what a session has decided; what it wants stored is handed back.
+    fn settle(&self, entry: &Entry, state: &mut State) -> VecDeque<StoreRequest> {
+        while let Some(transmit) = state.session.poll_transmit() {
+            let Some((_, link)) = &state.link else { continue };
+            if let Err(mpsc::error::TrySendError::Full(_)) = link.outbound.try_send(transmit) {
+                tracing::warn!(serial = entry.serial, "terminal does not read; its connection is cut");
+                link.cut.cancel();
+            }
+        }
+        let mut requests = VecDeque::new();
+        let mut changed = false;
+        let alarms = &self.context.ops.alarms;
+        while let Some(event) = state.session.poll_event() {
+            match event {
+                Event::Store { token, fact, photo } => requests.push_back(StoreRequest { token, fact, photo }),
+                Event::Status => changed = true,
+                Event::Alarm { severity, kind, text } => alarms.raise(severity, kind, &entry.serial, text),
+                Event::AlarmOver { kind } => alarms.clear(kind, &entry.serial),
+                Event::OrderDone { order, outcome } => {
+                    if let Some(done) = state.orders.remove(&order) {
+                        let _ = done.send(outcome);
+                    }
+                }
+                Event::Foreign => {
+                    tracing::warn!(serial = entry.serial, "it spoke for another terminal; dropped");
+                    self.context.ops.metrics.mqtt_foreign_topics.inc();
+                }
+            }
+        }
+        if changed {
+            self.context.ops.board.set_terminal(state.session.status());
+        }
+        requests
+    }
+
+    /// Makes facts durable one after the other and tells the session of each.
+    async fn store(&self, entry: &Entry, mut requests: VecDeque<StoreRequest>, received: Instant) -> Taken {
+        let mut taken = Taken::Settled;
+        while let Some(StoreRequest { token, fact, photo }) = requests.pop_front() {
+            let label = label_of(&fact);
+            let written = tokio::time::timeout(STORE_TIMEOUT, self.write(fact, photo)).await;
+            let now = Now::of(&self.context.clock);
+            let mut state = entry.lock();
+            match written {
+                Ok(Ok(new)) => {
+                    state.session.handle_stored(now, token);
+                    self.count(label, new, now.instant.saturating_duration_since(received));
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(serial = entry.serial, %error, "not stored, not acknowledged");
+                    state.session.handle_not_stored(now, token);
+                    taken = Taken::Refused;
+                }
+                Err(_) => {
+                    tracing::warn!(serial = entry.serial, "the store does not answer; not acknowledged");
+                    state.session.handle_not_stored(now, token);
+                    taken = Taken::Refused;
+                }
+            }
+            requests.extend(self.settle(entry, &mut state));
+        }
+        taken
+    }
+
+    /// The photo first, so that no fact names a photo that is not there. True when the fact is new.
+    async fn write(&self, mut fact: Fact, photo: Option<Bytes>) -> Result<bool, AppendError> {
+        if let Some(photo) = photo {
+            set_photo(&mut fact, self.context.store.put_photo(photo).await?);
+        }
+        let appended = self.context.store.append(vec![fact]).await?;
+        Ok(appended.first().is_none_or(|appended| appended.new))
+    }
+
+    fn count(&self, label: Option<(Counted, TerminalLabel)>, new: bool, took: Duration) {
+        let metrics = &self.context.ops.metrics;
+        let Some((counted, label)) = label else { return };
+        match counted {
+            Counted::Punch if new => metrics.punches.get_or_create(&label).inc(),
+            Counted::Punch => metrics.redelivered.get_or_create(&label).inc(),
+            Counted::Quarantine => metrics.quarantined.get_or_create(&label).inc(),
+        };
+        metrics.acknowledge_seconds.observe(took.as_secs_f64());
+    }
+
+    fn existing(&self, serial: &str) -> Option<Arc<Entry>> {
+        self.lock_entries().get(serial).cloned()
+    }
+
+    fn entry(&self, serial: &str) -> Result<Arc<Entry>, Crowded> {
+        let mut entries = self.lock_entries();
+        if let Some(entry) = entries.get(serial) {
+            return Ok(entry.clone());
+        }
+        let terminal = match self.standing(serial) {
+            Standing::Known(terminal) => Some(terminal),
+            Standing::Unknown | Standing::OtherProtocol => {
+                self.make_room(&mut entries)?;
+                None
+            }
+        };
+        let now = Now::of(&self.context.clock);
+        let session = Session::new(now, serial, self.topics.default_prefix(), terminal, self.context.utc_offset);
+        let state = State { session, link: None, orders: HashMap::new(), touched: now.instant };
+        let entry = Arc::new(Entry { serial: serial.to_owned(), state: Mutex::new(state) });
+        entries.insert(serial.to_owned(), entry.clone());
+        Ok(entry)
+    }
+
+    /// Forgets the longest silent unknown terminal when there are too many.
+    fn make_room(&self, entries: &mut HashMap<String, Arc<Entry>>) -> Result<(), Crowded> {
+        let mut pending = 0;
+        let mut silent: Option<(Instant, String)> = None;
+        for entry in entries.values() {
+            let state = entry.lock();
+            if state.session.is_known() {
+                continue;
+            }
+            pending += 1;
+            let older = silent.as_ref().is_none_or(|(at, _)| state.touched < *at);
+            if state.link.is_none() && older {
+                silent = Some((state.touched, entry.serial.clone()));
+            }
+        }
+        if pending < MAX_PENDING {
+            return Ok(());
+        }
+        let (_, serial) = silent.ok_or(Crowded)?;
+        entries.remove(&serial);
+        self.context.ops.board.remove_terminal(&serial);
+        for kind in [Kind::TerminalPending, Kind::TerminalCloned, Kind::TerminalClock] {
+            self.context.ops.alarms.clear(kind, &serial);
+        }
+        Ok(())
+    }
+
+    fn lock_entries(&self) -> MutexGuard<'_, HashMap<String, Arc<Entry>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_number(&self) -> u64 {
+        self.last_number.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+impl Entry {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Counted {
+    Punch,
+    Quarantine,
+}
+
+fn label_of(fact: &Fact) -> Option<(Counted, TerminalLabel)> {
+    let (counted, terminal) = match fact {
+        Fact::Punch(punch) => (Counted::Punch, punch.terminal.0.clone()),
+        Fact::Quarantine(kept) => {
+            (Counted::Quarantine, kept.terminal.as_ref().map_or_else(|| kept.serial.clone(), |id| id.0.clone()))
+        }
+        _ => return None,
+    };
+    Some((counted, TerminalLabel { terminal }))
+}
+
+fn set_photo(fact: &mut Fact, hash: PhotoHash) {
+    match fact {
+        Fact::Punch(punch) => punch.photo = Some(hash),
+        Fact::Stranger(stranger) => stranger.photo = Some(hash),
+        _ => {}
+    }
+}

@@ -1,0 +1,624 @@
+//! One terminal's session: what its messages mean, what it is told, and when.
+//!
+//! Sans-I/O: `handle_*` something happened, `poll_*` what to do next. A record's `PushAck` is made in `handle_stored` and
+//! nowhere else, from a token that only a store request gives out. A terminal that is not known gets nothing: no
+//! greeting, no command, no acknowledgement. Survives reconnections; knows nothing about sockets.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use jiff::tz::Offset;
+
+use super::super::topics::{OwnKind, Topic};
+use super::Now;
+use super::codec::{self, Answer, Down, Message, PushKind};
+use super::errands::{Done, Errand, Errands, Failure, OrderNo};
+use super::lenient::EchoId;
+use super::numbers::{Action, Numbers};
+use super::presence::{Change, Presence};
+use super::record::{self, Record, RecordContext, Snap, wall_time};
+use super::skew::Skew;
+use crate::ops::alarms::{Kind, Severity};
+use crate::ops::board::TerminalStatus;
+use crate::punch::{Fact, Gap, GapKind, Quarantine, TerminalId, UnixMs};
+use crate::terminals::hub::{Order, OrderError, Terminal};
+
+/// The terminals' clocks are set again this often.
+const SET_TIME_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// A clock found wrong is corrected at most this often.
+const CORRECT_TIME_EVERY: Duration = Duration::from_secs(600);
+/// A clock that is off by more than this is an alarm.
+const CLOCK_ALARM_MS: i64 = 60_000;
+/// A greeting is not answered with another round of errands within this.
+const GREET_AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// Keys of one terminal that are reported as unknown before it is left alone.
+const MAX_UNKNOWN_KEYS: usize = 64;
+
+/// Names a store request until its outcome is handed back; not copied, so that it is answered once.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct StoreToken(u64);
+
+/// A message to publish to the terminal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    pub topic: String,
+    pub payload: Bytes,
+}
+
+/// Something for the shell to carry out.
+#[derive(Debug)]
+pub enum Event {
+    /// Make this durable (the photo first, its hash goes into the fact), then call `handle_stored`.
+    Store { token: StoreToken, fact: Fact, photo: Option<Bytes> },
+    /// The status for the board has changed.
+    Status,
+    Alarm { severity: Severity, kind: Kind, text: String },
+    AlarmOver { kind: Kind },
+    /// An order has its outcome.
+    OrderDone { order: OrderNo, outcome: Result<(), OrderError> },
+    /// The terminal spoke for another one; dropped.
+    Foreign,
+}
+
+enum Waiting {
+    Push { kind: PushKind, id: EchoId, number: Option<(u64, UnixMs)> },
+    /// Kept as evidence; there is nothing to acknowledge.
+    Silent,
+    Gap { first: u64, last: u64 },
+}
+
+/// The session of one terminal.
+pub struct Session {
+    serial: String,
+    offset: Offset,
+    /// Where the terminal listens; learned from where it speaks.
+    prefix: String,
+    /// `None`: waits for approval.
+    terminal: Option<Terminal>,
+    via: String,
+    presence: Presence,
+    skew: Skew,
+    errands: Errands,
+    numbers: Numbers,
+    waiting: HashMap<u64, Waiting>,
+    last_token: u64,
+    greeted: Option<Instant>,
+    last_greeting_id: Option<EchoId>,
+    set_time_at: Option<Instant>,
+    last_seen: Option<UnixMs>,
+    last_punch: Option<UnixMs>,
+    health: BTreeMap<String, String>,
+    unknown_keys: BTreeSet<String>,
+    unreadable: bool,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+}
+
+impl Session {
+    /// A terminal that has not said anything yet.
+    pub fn new(now: Now, serial: &str, prefix: &str, terminal: Option<Terminal>, offset: Offset) -> Session {
+        let mut session = Session {
+            serial: serial.to_owned(),
+            offset,
+            prefix: prefix.to_owned(),
+            terminal: None,
+            via: String::new(),
+            presence: Presence::new(now.instant),
+            skew: Skew::default(),
+            errands: Errands::new(offset),
+            numbers: Numbers::default(),
+            waiting: HashMap::new(),
+            last_token: 0,
+            greeted: None,
+            last_greeting_id: None,
+            set_time_at: None,
+            last_seen: None,
+            last_punch: None,
+            health: BTreeMap::new(),
+            unknown_keys: BTreeSet::new(),
+            unreadable: false,
+            transmits: VecDeque::new(),
+            events: VecDeque::from([Event::Status]),
+        };
+        session.terminal = terminal;
+        if session.terminal.is_none() {
+            session.say_pending();
+        }
+        session
+    }
+
+    /// Whether it may deliver.
+    pub fn is_known(&self) -> bool {
+        self.terminal.is_some()
+    }
+
+    /// The terminal as it stands for the console.
+    pub fn status(&self) -> TerminalStatus {
+        let id = self.terminal.as_ref().map_or_else(|| TerminalId(self.serial.clone()), |t| t.id.clone());
+        TerminalStatus {
+            id,
+            serial: self.serial.clone(),
+            protocol: "mqtt-face".to_owned(),
+            direction: self.terminal.as_ref().map_or("", |t| t.direction.as_str()).to_owned(),
+            via: self.via.clone(),
+            online: self.presence.is_online(),
+            pending: self.terminal.is_none(),
+            last_seen: self.last_seen,
+            last_punch: self.last_punch,
+            skew_ms: self.skew.measured(),
+            health: self.health.clone(),
+        }
+    }
+
+    /// A connection of this terminal stands; `replaced` when it took the place of another.
+    pub fn handle_link(&mut self, now: Now, via: &str, replaced: bool) {
+        self.via = via.to_owned();
+        if replaced {
+            self.errands.drop_link();
+            let change = self.presence.handle_replacement(now.instant);
+            self.report(change);
+        }
+        self.events.push_back(Event::Status);
+        self.drain(now);
+    }
+
+    /// The connection broke.
+    pub fn handle_link_lost(&mut self, now: Now) {
+        self.presence.handle_link_lost();
+        self.errands.drop_link();
+        self.transmits.clear();
+        self.events.push_back(Event::Status);
+        self.drain(now);
+    }
+
+    /// The terminal has been approved: it is greeted at once, so that it delivers what it kept.
+    pub fn handle_adopted(&mut self, now: Now, terminal: Terminal) {
+        let was_pending = self.terminal.is_none();
+        self.terminal = Some(terminal);
+        self.events.push_back(Event::Status);
+        if was_pending {
+            self.events.push_back(Event::AlarmOver { kind: Kind::TerminalPending });
+            if self.presence.is_online() {
+                self.greet(now);
+            }
+        }
+        self.drain(now);
+    }
+
+    /// An order from the console.
+    pub fn handle_order(&mut self, now: Now, number: OrderNo, order: Order) {
+        let outcome = match order {
+            _ if self.terminal.is_none() => Some(Err(self.refused("it waits for approval"))),
+            Order::Adopted => Some(Ok(())),
+            Order::Open { text } => {
+                self.errands.request(Errand::Open { text }, Some(number));
+                None
+            }
+            Order::SetTime if !now.trusted => Some(Err(self.refused("the gateway's own clock is not set"))),
+            Order::SetTime => {
+                self.errands.request(Errand::SetTime, Some(number));
+                None
+            }
+        };
+        if let Some(outcome) = outcome {
+            self.events.push_back(Event::OrderDone { order: number, outcome });
+        }
+        self.drain(now);
+    }
+
+    /// A publication of this terminal, on one of its own topics or on a shared one.
+    pub fn handle_publication(&mut self, now: Now, topic: Topic<'_>, payload: &[u8]) {
+        self.last_seen = Some(now.wall);
+        self.prefix.clear();
+        self.prefix.push_str(topic.prefix());
+        let text = codec::readable(payload);
+        match Message::decode(&text) {
+            Ok(message) => self.handle_message(now, topic, &message),
+            Err(error) => self.handle_noise(now, topic, &text, &error.to_string()),
+        }
+        self.events.push_back(Event::Status);
+        self.drain(now);
+    }
+
+    fn handle_message(&mut self, now: Now, topic: Topic<'_>, message: &Message<'_>) {
+        let named = message.terminal();
+        if named.as_deref().is_some_and(|named| named != self.serial) {
+            match topic {
+                Topic::Shared { .. } => {
+                    self.events.push_back(Event::Foreign);
+                    return;
+                }
+                // The topic is bound to the terminal, the text in the message is not.
+                Topic::Own { .. } => tracing::debug!(serial = self.serial, named, "message names another terminal"),
+            }
+        }
+        if message.operator == "Offline" {
+            let change = self.presence.handle_farewell();
+            self.errands.drop_link();
+            self.report(change);
+            return;
+        }
+        let change = self.presence.handle_sign(now.instant);
+        self.report(change);
+        match (message.operator.as_str(), topic) {
+            ("Online", _) => self.handle_online(now, message),
+            ("HeartBeat", _) => self.measure(now, message.info.text("time")),
+            _ if self.terminal.is_none() => {}
+            ("RecPush", Topic::Own { .. }) => self.handle_record(now, message),
+            ("StrSnapPush", Topic::Own { .. }) => self.handle_snap(now, message),
+            (_, Topic::Own { kind: OwnKind::Ack, .. }) => self.handle_answer(now, message),
+            (operator, Topic::Own { .. }) => {
+                self.quarantine(now, message.evidence(), None, &format!("unknown operator {operator}"));
+            }
+            (operator, Topic::Shared { .. }) => tracing::warn!(serial = self.serial, operator, "unknown operator"),
+        }
+    }
+
+    fn handle_online(&mut self, now: Now, message: &Message<'_>) {
+        let change = self.presence.handle_greeting(now.instant);
+        self.report(change);
+        for (key, name) in [("ip", "ip"), ("facesname", "name")] {
+            if let Some(value) = message.info.text(key) {
+                self.health.insert(name.to_owned(), value);
+            }
+        }
+        self.last_greeting_id = message.message_id.clone();
+        self.measure(now, message.info.text("time"));
+        if self.terminal.is_some() {
+            self.greet(now);
+        }
+    }
+
+    /// `Online-Ack`, then the errands that bring the terminal into shape.
+    fn greet(&mut self, now: Now) {
+        self.transmit(&Down::OnlineAck { message_id: self.last_greeting_id.clone() }, None);
+        let again = self.greeted.is_some_and(|at| now.instant < at + GREET_AGAIN_AFTER);
+        if again {
+            return;
+        }
+        self.greeted = Some(now.instant);
+        if now.trusted {
+            self.request_time(now);
+        }
+        self.errands.request(Errand::SwitchOnResume, None);
+    }
+
+    fn request_time(&mut self, now: Now) {
+        self.set_time_at = Some(now.instant);
+        self.errands.request(Errand::SetTime, None);
+    }
+
+    /// Compares the terminal's clock with ours.
+    fn measure(&mut self, now: Now, time: Option<String>) {
+        let Some(shown) = time.and_then(|time| wall_time(&time, self.offset)) else { return };
+        if !now.trusted {
+            return;
+        }
+        self.skew.add(shown.since(now.wall));
+        let skew = self.skew.measured().unwrap_or(0);
+        if skew.abs() <= CLOCK_ALARM_MS {
+            self.events.push_back(Event::AlarmOver { kind: Kind::TerminalClock });
+            return;
+        }
+        let text = format!("its clock is off by {} s; punches may be held until it is right", skew / 1000);
+        self.alarm(Severity::Warning, Kind::TerminalClock, text);
+        let recently = self.set_time_at.is_some_and(|at| now.instant < at + CORRECT_TIME_EVERY);
+        if self.terminal.is_some() && !recently {
+            self.request_time(now);
+        }
+    }
+
+    fn handle_record(&mut self, now: Now, message: &Message<'_>) {
+        let Some(terminal) = self.terminal.clone() else { return };
+        self.report_unknown_keys(message);
+        let record = Record::of(message);
+        if record.is_live() == Some(true) {
+            self.measure(now, record.time.clone());
+        }
+        let skew_ms = self.skew.measured();
+        let context = RecordContext { terminal: &terminal, offset: self.offset, now, skew_ms };
+        let Some(id) = record.id.clone() else {
+            self.quarantine(now, message.evidence(), None, "no RecordID");
+            return;
+        };
+        match record.to_punch(&context, message.evidence()) {
+            Ok(punch) => {
+                self.readable_again();
+                let number = id.text().parse().ok().map(|number| (number, punch.time));
+                let waiting = Waiting::Push { kind: PushKind::Record, id, number };
+                self.last_punch = Some(now.wall);
+                self.store(waiting, Fact::Punch(punch), record.photo);
+            }
+            Err(reason) => self.quarantine(now, message.evidence(), Some((PushKind::Record, id)), &reason),
+        }
+    }
+
+    fn handle_snap(&mut self, now: Now, message: &Message<'_>) {
+        let Some(terminal) = self.terminal.clone() else { return };
+        let snap = Snap::of(message);
+        let context = RecordContext { terminal: &terminal, offset: self.offset, now, skew_ms: None };
+        let Some(id) = snap.id.clone() else {
+            self.quarantine(now, message.evidence(), None, "no SnapID");
+            return;
+        };
+        match snap.to_stranger(&context, message.evidence()) {
+            Ok(stranger) => {
+                let waiting = Waiting::Push { kind: PushKind::Snap, id, number: None };
+                self.store(waiting, Fact::Stranger(stranger), snap.photo);
+            }
+            Err(reason) => self.quarantine(now, message.evidence(), Some((PushKind::Snap, id)), &reason),
+        }
+    }
+
+    /// A payload that is no message. A record whose number can be made out is acknowledged, so that those behind it move.
+    fn handle_noise(&mut self, now: Now, topic: Topic<'_>, text: &str, reason: &str) {
+        let change = self.presence.handle_sign(now.instant);
+        self.report(change);
+        if self.terminal.is_none() {
+            return;
+        }
+        let id = match topic {
+            Topic::Own { kind: OwnKind::Rec, .. } => codec::scan_id(text, "RecordID").map(|id| (PushKind::Record, id)),
+            Topic::Own { kind: OwnKind::Snap, .. } => codec::scan_id(text, "SnapID").map(|id| (PushKind::Snap, id)),
+            Topic::Own { kind: OwnKind::Ack, .. } | Topic::Shared { .. } => {
+                tracing::warn!(serial = self.serial, reason, "unreadable message");
+                return;
+            }
+            Topic::Own { .. } => None,
+        };
+        self.quarantine(now, codec::evidence_of_noise(text), id, reason);
+    }
+
+    fn handle_answer(&mut self, now: Now, message: &Message<'_>) {
+        let Some(answer) = message.answer() else {
+            tracing::warn!(serial = self.serial, operator = message.operator, "unknown operator");
+            return;
+        };
+        if answer.command == "PushAck" {
+            // Informative only: a record that the terminal did not release comes again.
+            return;
+        }
+        self.note_versions(&answer);
+        self.errands.handle_answer(now, &answer);
+    }
+
+    fn note_versions(&mut self, answer: &Answer<'_>) {
+        if let Some(version) = answer.info.text("Version").or_else(|| answer.info.text("version")) {
+            self.health.insert("firmware".to_owned(), version);
+        }
+    }
+
+    fn quarantine(&mut self, now: Now, raw: Vec<u8>, id: Option<(PushKind, EchoId)>, reason: &str) {
+        let known = if id.is_some() { "kept and acknowledged" } else { "kept, cannot be acknowledged" };
+        self.unreadable = true;
+        let text = format!("a record is unreadable ({reason}); {known}");
+        self.alarm(Severity::Warning, Kind::RecordUnreadable, text);
+        let fact = Fact::Quarantine(Quarantine {
+            terminal: self.terminal.as_ref().map(|terminal| terminal.id.clone()),
+            serial: self.serial.clone(),
+            record: id.as_ref().map(|(_, id)| id.text().to_owned()),
+            at: now.wall,
+            reason: reason.to_owned(),
+            raw,
+        });
+        let waiting = match id {
+            Some((kind, id)) => Waiting::Push { kind, id, number: None },
+            None => Waiting::Silent,
+        };
+        self.store(waiting, fact, None);
+    }
+
+    fn readable_again(&mut self) {
+        if std::mem::take(&mut self.unreadable) {
+            self.events.push_back(Event::AlarmOver { kind: Kind::RecordUnreadable });
+        }
+    }
+
+    fn report_unknown_keys(&mut self, message: &Message<'_>) {
+        for key in record::unknown_keys(message) {
+            if self.unknown_keys.len() < MAX_UNKNOWN_KEYS && self.unknown_keys.insert(key.clone()) {
+                tracing::warn!(serial = self.serial, key, "record has a key that is not understood");
+            }
+        }
+    }
+
+    fn store(&mut self, waiting: Waiting, fact: Fact, photo: Option<Vec<u8>>) {
+        self.last_token += 1;
+        self.waiting.insert(self.last_token, waiting);
+        let token = StoreToken(self.last_token);
+        self.events.push_back(Event::Store { token, fact, photo: photo.map(Bytes::from) });
+    }
+
+    /// The fact is durable: the terminal may forget its copy.
+    pub fn handle_stored(&mut self, now: Now, token: StoreToken) {
+        match self.waiting.remove(&token.0) {
+            Some(Waiting::Push { kind, id, number }) => {
+                if let Some((number, time)) = number {
+                    self.numbers.handle_record(now.instant, number, time);
+                }
+                self.transmit(&Down::PushAck { kind, id }, None);
+            }
+            Some(Waiting::Gap { .. } | Waiting::Silent) | None => {}
+        }
+        self.drain(now);
+    }
+
+    /// Nothing was stored: nothing is acknowledged, and the terminal sends it again.
+    pub fn handle_not_stored(&mut self, now: Now, token: StoreToken) {
+        if let Some(Waiting::Gap { first, last }) = self.waiting.remove(&token.0) {
+            self.numbers.put_back(now.instant, first, last);
+        }
+        self.drain(now);
+    }
+
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When `handle_timeout` wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let daily = self.terminal.as_ref().and(self.set_time_at).map(|at| at + SET_TIME_EVERY);
+        [self.presence.poll_timeout(), self.errands.poll_timeout(), self.numbers.poll_timeout(), daily]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some(change) = self.presence.handle_timeout(now.instant) {
+            self.report(Some(change));
+        }
+        self.errands.handle_timeout(now);
+        let daily = self.set_time_at.is_some_and(|at| now.instant >= at + SET_TIME_EVERY);
+        if daily && self.terminal.is_some() {
+            self.set_time_at = Some(now.instant);
+            if self.presence.is_online() && now.trusted {
+                self.request_time(now);
+            }
+        }
+        self.drain(now);
+    }
+
+    /// Turns what the parts have decided into messages and events.
+    fn drain(&mut self, now: Now) {
+        let online = self.presence.is_online() && self.terminal.is_some();
+        while let Some(action) = self.numbers.poll_action(now.instant, online) {
+            match action {
+                Action::Ask { from, to } => self.errands.request(Errand::Replay { from, to }, None),
+                Action::GiveUp { first, last, reason } => self.store_gap(now, first, last, reason),
+            }
+        }
+        while let Some((command, message_id)) = self.errands.poll_command(now) {
+            self.transmit(&command, Some(&message_id));
+        }
+        while let Some((done, order)) = self.errands.poll_done() {
+            self.handle_done(now, done, order);
+        }
+    }
+
+    fn store_gap(&mut self, now: Now, first: u64, last: u64, reason: &str) {
+        let count = last - first + 1;
+        self.alarm(Severity::Critical, Kind::PunchesLost, format!("records {first} to {last} are missing: {reason}"));
+        let fact = Fact::Gap(Gap {
+            terminal: self.terminal.as_ref().map(|terminal| terminal.id.clone()),
+            at: now.wall,
+            count: Some(count),
+            kind: GapKind::RecordNumbers,
+            detail: format!("terminal {} records {first} to {last}: {reason}", self.serial),
+        });
+        self.store(Waiting::Gap { first, last }, fact, None);
+    }
+
+    fn handle_done(&mut self, now: Now, done: Done, order: Option<OrderNo>) {
+        let result = match done {
+            Done::Time(result) => {
+                self.handle_time_done(&result);
+                result
+            }
+            Done::Resume(result) => {
+                self.handle_resume_done(&result);
+                result.map(|_| ())
+            }
+            Done::Replay(result) => {
+                self.numbers.handle_asked(now.instant, result.is_ok());
+                result
+            }
+            Done::Opened(result) => result,
+        };
+        if let Some(order) = order {
+            let outcome = result.map_err(|failure| self.order_error(failure));
+            self.events.push_back(Event::OrderDone { order, outcome });
+        }
+    }
+
+    fn handle_time_done(&mut self, result: &Result<(), Failure>) {
+        match result {
+            Ok(()) => {
+                self.skew.forget();
+                self.events.push_back(Event::AlarmOver { kind: Kind::TerminalClock });
+            }
+            Err(Failure::Refused(reason)) => {
+                let text = format!("it does not take the time ({reason}); set its clock by hand");
+                self.alarm(Severity::Warning, Kind::TerminalClock, text);
+            }
+            Err(Failure::NoAnswer | Failure::Offline) => {}
+        }
+        self.events.push_back(Event::Status);
+    }
+
+    fn handle_resume_done(&mut self, result: &Result<Option<Duration>, Failure>) {
+        let state = match result {
+            Ok(beat) => {
+                if let Some(beat) = *beat {
+                    self.presence.set_beat(beat);
+                }
+                "on"
+            }
+            Err(Failure::Refused(_)) => "refused",
+            Err(Failure::NoAnswer | Failure::Offline) => "unknown",
+        };
+        self.health.insert("resume".to_owned(), state.to_owned());
+        if let Err(Failure::Refused(reason)) = result {
+            let text = format!(
+                "ResumefromBreakpoint cannot be switched on ({reason}): punches made while the link is down are lost; \
+                 switch it on at the terminal"
+            );
+            self.alarm(Severity::Critical, Kind::PunchesLost, text);
+        }
+        self.events.push_back(Event::Status);
+    }
+
+    fn report(&mut self, change: Option<Change>) {
+        let Some(change) = change else { return };
+        self.events.push_back(Event::Status);
+        match change {
+            Change::Online => self.events.push_back(Event::AlarmOver { kind: Kind::TerminalOffline }),
+            Change::Offline if self.terminal.is_some() => {
+                let text = "not heard of; look at its power and network".to_owned();
+                self.alarm(Severity::Warning, Kind::TerminalOffline, text);
+            }
+            Change::Offline => {}
+            Change::ClashBegan => {
+                let text = "two terminals use this id and push each other off; give one another id".to_owned();
+                self.alarm(Severity::Warning, Kind::TerminalCloned, text);
+            }
+            Change::ClashEnded => self.events.push_back(Event::AlarmOver { kind: Kind::TerminalCloned }),
+        }
+    }
+
+    fn say_pending(&mut self) {
+        let text = "unknown terminal; approve it on the console, or ignore it when it is not yours".to_owned();
+        self.alarm(Severity::Warning, Kind::TerminalPending, text);
+    }
+
+    fn alarm(&mut self, severity: Severity, kind: Kind, text: String) {
+        self.events.push_back(Event::Alarm { severity, kind, text });
+    }
+
+    fn transmit(&mut self, down: &Down, message_id: Option<&str>) {
+        let payload = Bytes::from(down.encode(&self.serial, message_id));
+        let topic = super::super::topics::down(&self.prefix, &self.serial);
+        self.transmits.push_back(Transmit { topic, payload });
+    }
+
+    fn refused(&self, reason: &str) -> OrderError {
+        OrderError::Refused { terminal: self.name(), reason: reason.to_owned() }
+    }
+
+    fn order_error(&self, failure: Failure) -> OrderError {
+        match failure {
+            Failure::NoAnswer => OrderError::NoAnswer(self.name()),
+            Failure::Offline => OrderError::Offline(self.name()),
+            Failure::Refused(reason) => OrderError::Refused { terminal: self.name(), reason },
+        }
+    }
+
+    fn name(&self) -> String {
+        self.terminal.as_ref().map_or_else(|| self.serial.clone(), |terminal| terminal.id.0.clone())
+    }
+}

@@ -1,0 +1,379 @@
+//! What the courier is told: the ledger at the start, rows of the outbox, changes of the roster, orders to try again.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::jobs::{Awaited, Job, Jobs, Phase, Then};
+use super::lanes::Lanes;
+use super::registry::{Readiness, Registry, Standing};
+use super::window::{Item, Read, Window};
+use super::{Courier, NO_JOB, Now, Retry, Settings};
+use crate::punch::{JobId, PunchId, Step, Subject, UploadState, Worker, WorkerId};
+use crate::store::{Outgoing, UploadRow};
+use crate::upload::profiles::{Method, Profile};
+
+/// What the ledger says at the start.
+#[derive(Clone, Debug, Default)]
+pub struct Restored {
+    pub workers: Vec<Worker>,
+    pub registrations: Vec<(Subject, UploadRow)>,
+    /// Punches that are `Sending`, `Accepted` or `Unknown`.
+    pub in_flight: Vec<(Outgoing, UploadRow)>,
+    pub last_job: u64,
+    /// Punches that the platform refused.
+    pub refused_punches: u64,
+}
+
+impl Courier {
+    /// Goes on where the ledger says that the last one was.
+    pub fn new(now: Now, settings: Settings, profile: Profile, restored: Restored) -> Courier {
+        let platform = &settings.platform;
+        let mut courier = Courier {
+            registry: Registry::new(&settings.employers, restored.workers),
+            window: Window::default(),
+            jobs: Jobs::default(),
+            lanes: Lanes::new(now.instant, platform.min_interval, settings.seed),
+            calls: BTreeMap::new(),
+            next_call: 1,
+            next_job: restored.last_job + 1,
+            steps: VecDeque::new(),
+            scan: None,
+            team_pages: BTreeMap::new(),
+            cautious: BTreeSet::new(),
+            first_poll: platform.poll_interval,
+            turn: 0,
+            stopped: None,
+            last_error: None,
+            refused_punches: restored.refused_punches,
+            last_refusal: None,
+            today: None,
+            dirty: true,
+            profile,
+            settings,
+        };
+        let mut on_the_way = Vec::new();
+        for (subject, row) in restored.registrations {
+            courier.restore_registration(&subject, &row);
+            if is_on_the_way(row.state) {
+                on_the_way.push((subject, row));
+            }
+        }
+        for (out, row) in restored.in_flight {
+            let subject = Subject::Punch(out.punch);
+            courier.window.insert(Item { out, job: None, retry: Retry::default(), since: now.instant });
+            if is_on_the_way(row.state) {
+                on_the_way.push((subject, row));
+            }
+        }
+        courier.restore_jobs(now, on_the_way);
+        courier
+    }
+
+    fn restore_registration(&mut self, subject: &Subject, row: &UploadRow) {
+        let reason = || row.reason.clone().unwrap_or_default();
+        let standing = match row.state {
+            UploadState::Confirmed => Standing::Confirmed { external: row.external.clone() },
+            UploadState::Refused => Standing::Refused { reason: reason() },
+            UploadState::Queued
+            | UploadState::Waiting
+            | UploadState::Sending
+            | UploadState::Accepted
+            | UploadState::Unknown => Standing::Open,
+        };
+        self.registry.set(subject, standing);
+        if row.state == UploadState::Waiting {
+            self.registry.told(subject, Some(reason()));
+        }
+    }
+
+    /// Subjects that one request carried become that job again.
+    fn restore_jobs(&mut self, now: Now, on_the_way: Vec<(Subject, UploadRow)>) {
+        let mut groups: BTreeMap<(JobId, UploadState, Option<String>, Method), Vec<(Subject, UploadRow)>> = BTreeMap::new();
+        for (subject, row) in on_the_way {
+            let id = row.job.as_ref().map_or(NO_JOB, |(id, _)| *id);
+            let key = (id, row.state, row.serial.clone(), method_of(&subject));
+            groups.entry(key).or_default().push((subject, row));
+        }
+        for ((id, state, serial, method), rows) in groups {
+            let taken = id == NO_JOB || self.jobs.get(id).is_some();
+            let id = if taken { self.new_job() } else { id };
+            let age = rows.iter().map(|(_, row)| now.wall.since(row.changed_at).max(0)).max().unwrap_or(0);
+            let age = Duration::from_millis(age as u64);
+            let subjects: Vec<Subject> = rows.into_iter().map(|(subject, _)| subject).collect();
+            let phase = self.restored_phase(now, state, serial, age);
+            for subject in &subjects {
+                self.put_in_job(subject, id);
+            }
+            let team_number = self.team_number_of(&subjects);
+            let job = Job { method, size: subjects.len(), subjects: subjects.clone(), team_number, phase };
+            self.jobs.insert(id, job);
+            if state == UploadState::Sending {
+                let reason = "the gateway stopped before the answer came".to_owned();
+                self.push(now, id, method, subjects, Step::Unknown { reason });
+            }
+        }
+    }
+
+    fn restored_phase(&self, now: Now, state: UploadState, serial: Option<String>, age: Duration) -> Phase {
+        let platform = &self.settings.platform;
+        match (state, serial) {
+            (UploadState::Accepted, Some(serial)) => Phase::Accepted(Awaited {
+                serial,
+                poll_at: now.instant,
+                polls: 1,
+                refusals: 0,
+                give_up_at: now.instant + platform.job_timeout.saturating_sub(age),
+            }),
+            _ => {
+                let ask_at = now.instant + platform.reconcile_after.saturating_sub(age);
+                Phase::Unknown { ask_at, then: Then::Resend }
+            }
+        }
+    }
+
+    fn team_number_of(&self, subjects: &[Subject]) -> Option<String> {
+        let Subject::Punch(punch) = subjects.first()? else { return None };
+        let worker = &self.window.get(*punch)?.out.worker;
+        match self.registry.readiness(worker) {
+            Readiness::Ready(number) => Some(number),
+            Readiness::Pending | Readiness::Blocked(_) => self.registry.team_number(&self.registry.worker(worker)?.team),
+        }
+    }
+
+    fn new_job(&mut self) -> JobId {
+        let id = JobId(self.next_job);
+        self.next_job += 1;
+        id
+    }
+
+    /// Rows that were read as [`Courier::poll_read`] asked, in the order of the outbox.
+    pub fn handle_rows(&mut self, now: Now, read: &Read, rows: Vec<(Outgoing, UploadRow)>) {
+        let mut parked: BTreeMap<String, Vec<Subject>> = BTreeMap::new();
+        let mut on_the_way = Vec::new();
+        let (last, count) = (rows.last().map(|(out, _)| out.seq), rows.len());
+        for (out, row) in rows {
+            let wanted = match read {
+                Read::Outbox { sweep, .. } => self.window.wants(&out, *sweep),
+                Read::Punches(_) => !row.state.is_settled() && self.window.wants_announced(&out),
+            };
+            if wanted && is_on_the_way(row.state) {
+                on_the_way.push((Subject::Punch(out.punch), row));
+                self.window.insert(Item { out, job: None, retry: Retry::default(), since: now.instant });
+            } else if wanted {
+                self.admit(now, out, row, &mut parked);
+            }
+        }
+        match read {
+            Read::Outbox { limit, sweep, .. } => self.window.page_read(*sweep, last, count >= *limit),
+            Read::Punches(punches) => self.window.announced_read(punches),
+        }
+        self.restore_jobs(now, on_the_way);
+        self.dirty |= count > 0;
+        for (reason, subjects) in parked {
+            self.push(now, NO_JOB, Method::AddAttendance, subjects, Step::Waiting { reason });
+        }
+    }
+
+    fn admit(&mut self, now: Now, out: Outgoing, row: UploadRow, parked: &mut BTreeMap<String, Vec<Subject>>) {
+        self.registry.want(&out.worker);
+        let Readiness::Blocked(reason) = self.registry.readiness(&out.worker) else {
+            let job = None;
+            self.window.insert(Item { out, job, retry: Retry::default(), since: now.instant });
+            return;
+        };
+        self.window.park(&out.worker, out.seq);
+        let known = row.state == UploadState::Waiting && row.reason.as_ref() == Some(&reason);
+        if !known {
+            parked.entry(reason).or_default().push(Subject::Punch(out.punch));
+        }
+    }
+
+    /// A punch was verified.
+    pub fn handle_verified(&mut self, punch: PunchId) {
+        self.window.announce(punch);
+    }
+
+    /// Something may have been missed: the outbox is read again from its beginning.
+    pub fn handle_missed(&mut self) {
+        self.window.read_again();
+    }
+
+    /// A new or changed row of the roster. What was refused or waits because of the old one is tried again.
+    pub fn handle_worker(&mut self, now: Now, worker: Worker) {
+        let id = worker.worker_id.clone();
+        self.registry.put_worker(worker);
+        for subject in self.registry.repaired_by(&id) {
+            let was_refused = self.open_again(&subject);
+            if was_refused {
+                let reason = "the roster row changed".to_owned();
+                self.push(now, NO_JOB, method_of(&subject), vec![subject], Step::Requeued { reason });
+            }
+        }
+        self.today = None;
+        self.dirty = true;
+    }
+
+    /// Somebody ordered another try of these subjects; the ledger has them as queued already.
+    pub fn handle_requeued(&mut self, now: Now, subjects: &[Subject]) {
+        self.stopped = None;
+        self.lanes.forgive(now.instant);
+        for subject in subjects {
+            match subject {
+                Subject::Punch(punch) => self.requeue_punch(*punch),
+                registration => {
+                    self.open_again(registration);
+                }
+            }
+        }
+        self.dirty = true;
+    }
+
+    fn requeue_punch(&mut self, punch: PunchId) {
+        let Some(item) = self.window.get_mut(punch) else {
+            self.refused_punches = self.refused_punches.saturating_sub(1);
+            self.window.announce(punch);
+            return;
+        };
+        item.retry = Retry::default();
+        let Some(id) = item.job else { return };
+        if self.leave_unknown(id, &Subject::Punch(punch))
+            && let Some(item) = self.window.get_mut(punch)
+        {
+            item.job = None;
+        }
+    }
+
+    /// A registration that is refused, waits or is unknown is open again. True when it was refused.
+    fn open_again(&mut self, subject: &Subject) -> bool {
+        let Some(registration) = self.registry.get(subject) else { return false };
+        let standing = registration.standing.clone();
+        match &standing {
+            Standing::InJob(id) => {
+                if !self.leave_unknown(*id, subject) {
+                    return false;
+                }
+            }
+            Standing::Open | Standing::Held { .. } | Standing::Confirmed { .. } | Standing::Refused { .. } => {}
+        }
+        self.registry.set(subject, Standing::Open);
+        if let Some(retry) = self.registry.retry_mut(subject) {
+            *retry = Retry::default();
+        }
+        matches!(standing, Standing::Refused { .. })
+    }
+
+    /// Takes a subject out of a job whose outcome is unknown; false when the job is still under way.
+    fn leave_unknown(&mut self, id: JobId, subject: &Subject) -> bool {
+        let unknown = self.jobs.get(id).is_none_or(|job| matches!(job.phase, Phase::Unknown { .. }));
+        if unknown {
+            self.leave(id, std::slice::from_ref(subject));
+        }
+        unknown
+    }
+
+    /// Looks at what time and answers have changed: overdue jobs, the day, who can be sent.
+    pub(super) fn review(&mut self, now: Now) {
+        for id in self.jobs.overdue(now.instant) {
+            let reason = "the platform did not finish in time".to_owned();
+            self.lose(now, id, now.instant, Then::Resend, reason);
+        }
+        self.resend_unaskable(now);
+        let today = self.date_of(now.wall);
+        if self.today != Some(today) {
+            self.today = Some(today);
+            self.registry.want_present(today);
+            self.dirty = true;
+        }
+        if std::mem::take(&mut self.dirty) {
+            self.review_registrations(now);
+            self.review_punches(now);
+        }
+    }
+
+    fn review_registrations(&mut self, now: Now) {
+        let open: Vec<Subject> = self
+            .registry
+            .unsettled()
+            .filter(|(_, one)| one.standing == Standing::Open)
+            .map(|(subject, _)| subject.clone())
+            .collect();
+        for subject in open {
+            if let Some(reason) = self.what_is_missing(&subject) {
+                self.hold_for_repair(now, &subject, reason);
+            }
+        }
+        let today = self.date_of(now.wall);
+        let leavers: Vec<Subject> =
+            self.registry.wanted().filter_map(|worker| self.exit_due(worker, today)).collect();
+        for subject in leavers {
+            self.registry.set(&subject, Standing::Open);
+        }
+    }
+
+    /// Why a registration cannot be sent before the roster or the configuration is repaired.
+    fn what_is_missing(&self, subject: &Subject) -> Option<String> {
+        match subject {
+            Subject::Employer(name) | Subject::Team(crate::punch::TeamKey { employer: name, .. }) => {
+                let configured = self.registry.employer(name).is_some();
+                (!configured).then(|| format!("employer {name} is not configured"))
+            }
+            Subject::Worker(id) => {
+                let Some(worker) = self.registry.worker(id) else {
+                    return Some("the worker is not on the roster".to_owned());
+                };
+                let missing = self.profile.missing_fields(worker);
+                let waits = !missing.is_empty() && !self.sends_incomplete_workers();
+                waits.then(|| format!("missing on the roster: {}", missing.join(", ")))
+            }
+            Subject::Entry(..) | Subject::Exit(..) | Subject::Punch(_) => None,
+        }
+    }
+
+    /// The exit of a worker who left, once the day is over and the last punch has its receipt.
+    fn exit_due(&self, worker: &Worker, today: jiff::civil::Date) -> Option<Subject> {
+        let left_on = worker.left_on.filter(|left_on| *left_on < today)?;
+        let entry = self.registry.entry_that_stands(&worker.worker_id)?;
+        let exit = Subject::Exit(worker.worker_id.clone(), left_on);
+        let new = self.registry.get(&exit).is_none();
+        (new && entry <= left_on && !self.window.may_have(&worker.worker_id)).then_some(exit)
+    }
+
+    /// Punches whose worker cannot be sent leave the memory, those whose worker can be come back.
+    fn review_punches(&mut self, now: Now) {
+        let mut blocked: BTreeMap<String, Vec<Subject>> = BTreeMap::new();
+        let here: Vec<WorkerId> = self.window.queues().map(|(worker, _)| worker.clone()).collect();
+        for worker in here {
+            if let Readiness::Blocked(reason) = self.registry.readiness(&worker) {
+                let punches = self.window.park_all(&worker).into_iter().map(Subject::Punch);
+                blocked.entry(reason).or_default().extend(punches);
+            }
+        }
+        for (reason, subjects) in blocked {
+            self.push(now, NO_JOB, Method::AddAttendance, subjects, Step::Waiting { reason });
+        }
+        let parked: Vec<WorkerId> = self.window.parked().cloned().collect();
+        for worker in parked {
+            if !matches!(self.registry.readiness(&worker), Readiness::Blocked(_)) {
+                self.window.unpark(&worker);
+            }
+        }
+    }
+}
+
+fn is_on_the_way(state: UploadState) -> bool {
+    match state {
+        UploadState::Sending | UploadState::Accepted | UploadState::Unknown => true,
+        UploadState::Queued | UploadState::Waiting | UploadState::Confirmed | UploadState::Refused => false,
+    }
+}
+
+/// The method that carries such a subject.
+fn method_of(subject: &Subject) -> Method {
+    match subject {
+        Subject::Employer(_) => Method::AddEmployer,
+        Subject::Team(_) => Method::AddTeam,
+        Subject::Worker(_) => Method::AddWorkers,
+        Subject::Entry(..) | Subject::Exit(..) => Method::AddMoves,
+        Subject::Punch(_) => Method::AddAttendance,
+    }
+}
