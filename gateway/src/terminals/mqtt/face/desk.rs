@@ -25,8 +25,10 @@ use crate::terminals::hub::{Order, OrderError, OrderSlip, Terminal};
 
 /// The protocol's name in the configuration.
 pub const PROTOCOL: &str = "mqtt-face";
-/// Unknown terminals that are remembered at once; with more, the oldest that is not connected is forgotten.
+/// Unknown terminals that are remembered at once; with more, the one silent for longest is forgotten.
 const MAX_PENDING: usize = 32;
+/// A connected unknown terminal that has been silent this long may be forgotten too.
+const PENDING_KEPT: Duration = Duration::from_secs(600);
 /// Messages that wait for a terminal's link.
 pub const OUTBOUND: usize = 64;
 /// A store that does not answer within this is treated as refusing; the terminal sends again.
@@ -148,6 +150,12 @@ impl Desk {
         self.settle(&entry, &mut state);
         self.context.hub.attach(serial, self.slips.clone());
         Ok(number)
+    }
+
+    /// The connection that the terminal has, or this one.
+    pub fn ensure(&self, serial: &str, link: impl FnOnce() -> Link) -> Result<LinkNo, Crowded> {
+        let held = self.existing(serial).and_then(|entry| entry.lock().link.as_ref().map(|(number, _)| *number));
+        held.map_or_else(|| self.connect(serial, link()), Ok)
     }
 
     /// This connection is gone; nothing happens when another has taken its place.
@@ -354,6 +362,7 @@ impl Desk {
 
     /// Forgets the longest silent unknown terminal when there are too many.
     fn make_room(&self, entries: &mut HashMap<String, Arc<Entry>>) -> Result<(), Crowded> {
+        let now = self.context.clock.instant();
         let mut pending = 0;
         let mut silent: Option<(Instant, String)> = None;
         for entry in entries.values() {
@@ -363,7 +372,8 @@ impl Desk {
             }
             pending += 1;
             let older = silent.as_ref().is_none_or(|(at, _)| state.touched < *at);
-            if state.link.is_none() && older {
+            let gone = state.link.is_none() || now >= state.touched + PENDING_KEPT;
+            if gone && older {
                 silent = Some((state.touched, entry.serial.clone()));
             }
         }
@@ -371,7 +381,10 @@ impl Desk {
             return Ok(());
         }
         let (_, serial) = silent.ok_or(Crowded)?;
-        entries.remove(&serial);
+        if let Some((_, link)) = entries.remove(&serial).and_then(|entry| entry.lock().link.take()) {
+            link.cut.cancel();
+            self.context.hub.detach(&serial, &self.slips);
+        }
         self.context.ops.board.remove_terminal(&serial);
         for kind in [Kind::TerminalPending, Kind::TerminalCloned, Kind::TerminalClock] {
             self.context.ops.alarms.clear(kind, &serial);

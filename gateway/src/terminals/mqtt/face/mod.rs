@@ -6,7 +6,6 @@
 
 pub mod codec;
 pub mod desk;
-
 mod errands;
 pub mod lenient;
 mod numbers;
@@ -38,3 +37,6 @@ impl Now {
         Now { instant: clock.instant(), wall: clock.now(), trusted: clock.is_trustworthy() }
     }
 }
+
+#[cfg(test)]
+mod tests;
