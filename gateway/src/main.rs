@@ -1,2 +1,136 @@
 //! Arguments, config, tracing, signals, exit codes.
-fn main() {}
+//!
+//! Says what is wrong on standard error and by an exit code of sysexits; everything else is in the library.
+
+mod cli;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use gateway::config::{Config, Problem};
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::exit::{Exit, Failure};
+
+/// 安薪网关: between the gate of a construction site and the wage-payment monitoring platform.
+#[derive(Parser)]
+#[command(name = "anxin-gateway", version, about)]
+struct Arguments {
+    /// How log lines look on standard error; RUST_LOG chooses which.
+    #[arg(long, value_enum, default_value = "text", global = true)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM or SIGINT.
+    Run(ConfigFile),
+    /// Check a configuration and name everything that is wrong with it.
+    Check(ConfigFile),
+    /// The site's workers.
+    #[command(subcommand)]
+    Roster(RosterCommand),
+}
+
+#[derive(Subcommand)]
+enum RosterCommand {
+    /// Give a roster file to the running gateway: all its rows are taken, or none.
+    Import {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// CSV in UTF-8, with a header.
+        file: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct ConfigFile {
+    /// Default: gateway.toml here, else /etc/anxin/gateway.toml, else built-in defaults.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nothing can be done about a closed standard error.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+        }
+    };
+    match execute(arguments) {
+        Ok(()) => Exit::Ok.into(),
+        Err(error) => {
+            eprintln!("anxin-gateway: {error:#}");
+            error.downcast_ref::<Failure>().map_or(Exit::Software, |failure| failure.exit).into()
+        }
+    }
+}
+
+fn execute(arguments: Arguments) -> anyhow::Result<()> {
+    prepare_process()?;
+    match arguments.command {
+        Command::Run(file) => {
+            start_tracing(arguments.log_format)?;
+            Ok(cli::serve::run(load(&file)?)?)
+        }
+        Command::Check(file) => {
+            print!("{}", cli::summary::of(&load(&file)?));
+            Ok(())
+        }
+        Command::Roster(RosterCommand::Import { config, file }) => {
+            let report = cli::import::run(&load(&config)?, &file)?;
+            println!("{report}");
+            Ok(())
+        }
+    }
+}
+
+/// The configuration, or all its problems, one per line.
+fn load(file: &ConfigFile) -> Result<Config, Failure> {
+    let config = match &file.config {
+        Some(path) => Config::load(path),
+        None => match ["gateway.toml", "/etc/anxin/gateway.toml"].map(Path::new).into_iter().find(|path| path.exists())
+        {
+            Some(path) => Config::load(path),
+            None => Ok(Config::builtin()),
+        },
+    };
+    config.map_err(|problems| Failure::new(Exit::Config, described(&problems)))
+}
+
+fn described(problems: &[Problem]) -> String {
+    let count = match problems.len() {
+        1 => "one problem".to_owned(),
+        many => format!("{many} problems"),
+    };
+    problems.iter().fold(format!("the configuration has {count}"), |text, problem| format!("{text}\n{problem}"))
+}
+
+fn start_tracing(format: LogFormat) -> anyhow::Result<()> {
+    let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Text => logs.try_init(),
+        LogFormat::Json => logs.json().try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!(error)).context("logging cannot be started")
+}
+
+/// What holds for the whole process: files for nobody else, and one source of TLS.
+fn prepare_process() -> anyhow::Result<()> {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let installed = rustls::crypto::ring::default_provider().install_default();
+    installed.map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))
+}

@@ -126,9 +126,9 @@ fn line_terminal(
     Some(LineTerminal { id: id?, address, serial: serial?, direction: direction?, key })
 }
 
-/// Bus addresses of our own readers; 0 is nobody and 255 everybody.
+/// Bus addresses of our own readers, as in `protocol::Address`.
 const FIRST_ADDRESS: u32 = 1;
-const LAST_ADDRESS: u32 = 254;
+const LAST_ADDRESS: u32 = 247;
 
 fn check_address(
     section: &mut Section<'_>,

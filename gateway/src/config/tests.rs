@@ -1,6 +1,9 @@
 //! Configurations as installers write them, and what they are told.
 
 use std::fs;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
 
 use super::*;
 
@@ -336,6 +339,15 @@ fn with_first16_only_the_beginning_of_the_secret_must_fit() {
                 appid = \"a\"\nsecret_file = \"long.secret\"\n";
     assert!(only(site.problems(text)).problem.contains("20 bytes"));
     assert_eq!(site.parse(&format!("{text}aes_key = \"first16\"")).unwrap().platforms[0].aes_key, AesKey::First16);
+}
+
+#[test]
+fn a_terminal_may_be_called_by_its_serial_number() {
+    let terminal = |id: &str, serial: &str| {
+        format!("[[terminal]]\nid = \"{id}\"\nserial = \"{serial}\"\nprotocol = \"mqtt-face\"\ndirection = \"in\"\n")
+    };
+    let config = Site::empty().parse(&(terminal("1", "1") + &terminal("2", "2"))).unwrap();
+    assert_eq!(config.terminals.len(), 2);
 }
 
 #[test]

@@ -235,3 +235,7 @@ fn says_the_same(old: &Judgement, new: &Judgement) -> bool {
         && old.direction == new.direction
         && old.duplicate_of == new.duplicate_of
 }
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

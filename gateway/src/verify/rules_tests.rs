@@ -79,17 +79,17 @@ fn each_reason_gives_its_verdict_and_nothing_wrong_is_verified() {
 fn of_two_reasons_the_one_that_stands_first_in_the_table_counts() {
     // Both refusals are one field of the punch, and dates before entry and after leaving exclude each other.
     let exclusive = [(0, 1), (5, 6)];
-    for first in 0..PRECEDENCE.len() {
-        for second in first + 1..PRECEDENCE.len() {
+    for (first, (stronger, verdict)) in PRECEDENCE.iter().enumerate() {
+        for (second, (weaker, _)) in PRECEDENCE.iter().enumerate().skip(first + 1) {
             if exclusive.contains(&(first, second)) {
                 continue;
             }
             let case = Case::with(|case| {
                 // The weaker first: it needs the worker that `unknown-worker` takes away.
-                PRECEDENCE[second].0(case);
-                PRECEDENCE[first].0(case);
+                weaker(case);
+                stronger(case);
             });
-            assert_eq!(case.judge().verdict, PRECEDENCE[first].1, "{first} before {second}");
+            assert_eq!(case.judge().verdict, *verdict, "{first} before {second}");
         }
     }
 }

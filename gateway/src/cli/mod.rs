@@ -1,0 +1,6 @@
+//! The bodies of the commands.
+
+pub mod exit;
+pub mod import;
+pub mod serve;
+pub mod summary;

@@ -1,0 +1,181 @@
+use std::path::Path;
+
+use super::*;
+use crate::store::StoreOptions;
+use crate::verify::fixtures::*;
+
+/// Long enough for a slow disk, short enough to fail.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const UNKNOWN: Verdict = Verdict::Held(HeldReason::UnknownWorker);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_punches_are_judged_as_they_come() {
+    let site = Site::new().await;
+    site.append(vec![Fact::Worker(worker("W0001", 7))]).await;
+    let task = site.start();
+    let ids = site.punches([(1, 7), (2, 8)]).await;
+    assert_eq!(site.wait_for(ids[0]).await, Verdict::Verified);
+    assert_eq!(site.wait_for(ids[1]).await, UNKNOWN);
+    task.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn held_punches_count_after_their_worker_is_imported_without_a_restart() {
+    let site = Site::new().await;
+    let task = site.start();
+    // More than a page, so that judging again has to turn pages.
+    let many = PAGE as u32 + 50;
+    let ids = site.punches((0..many).map(|record| (record, 1000 + record))).await;
+    site.wait_until(|totals| totals.held == u64::from(many)).await;
+    let roster = (0..many).filter(|record| record % 2 == 0).map(|record| numbered(record, 1000 + record));
+    site.append(roster.map(Fact::Worker).collect()).await;
+    site.wait_until(|totals| totals.verified == u64::from(many / 2)).await;
+    assert_eq!(site.verdict(ids[0]).await, Some(Verdict::Verified));
+    assert_eq!(site.verdict(ids[1]).await, Some(UNKNOWN));
+    task.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn judging_again_stores_only_what_changed() {
+    let site = Site::new().await;
+    let task = site.start();
+    let ids = site.punches([(1, 7), (2, 8)]).await;
+    site.wait_until(|totals| totals.held == 2).await;
+    site.append(vec![Fact::Worker(worker("W0001", 7))]).await;
+    site.wait_until(|totals| totals.verified == 1).await;
+    task.stop().await;
+    let stories = [site.judgements(ids[0]).await, site.judgements(ids[1]).await];
+    assert_eq!(stories.map(|story| story.len()), [2, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_judged_before_a_crash_is_judged_at_the_start() {
+    let site = Site::new().await;
+    let first = site.punches([(1, 7)]).await[0];
+    let task = site.start();
+    assert_eq!(site.wait_for(first).await, UNKNOWN);
+    task.stop().await;
+    // The gateway dies between the roster's change and judging again, and between a punch and its judgement.
+    site.append(vec![Fact::Worker(worker("W0001", 7))]).await;
+    let second = site.punches([(2, 7)]).await[0];
+    let site = site.reopen().await;
+    let task = site.start();
+    site.wait_until(|totals| totals.held == 0 && totals.unjudged == 0).await;
+    let verdicts = [site.verdict(first).await, site.verdict(second).await];
+    assert!(verdicts.contains(&Some(Verdict::Verified)), "{verdicts:?}");
+    assert!(verdicts.contains(&Some(Verdict::Rejected(RejectedReason::Duplicate))), "{verdicts:?}");
+    task.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_judgement_is_counted() {
+    let site = Site::new().await;
+    let task = site.start();
+    site.punches([(1, 7), (2, 8), (3, 9)]).await;
+    site.wait_until(|totals| totals.held == 3).await;
+    task.stop().await;
+    let metrics = site.ops.metrics.encode();
+    let line = r#"anxin_judgements_total{verdict="held",reason="unknown-worker"} 3"#;
+    assert!(metrics.contains(line), "{metrics}");
+}
+
+struct Site {
+    dir: tempfile::TempDir,
+    store: Store,
+    clock: Clock,
+    ops: Ops,
+}
+
+/// A running task, stopped and joined at the end of each test.
+struct Running {
+    stop: CancellationToken,
+    set: tokio::task::JoinSet<Result<(), Infallible>>,
+}
+
+impl Running {
+    async fn stop(mut self) {
+        self.stop.cancel();
+        let ended = tokio::time::timeout(PATIENCE, self.set.join_next()).await.expect("stops in time");
+        ended.expect("one task").expect("no panic").expect("no error");
+    }
+}
+
+impl Site {
+    async fn new() -> Site {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(MORNING.plus_ms(MINUTE));
+        let store = open(dir.path(), &clock).await;
+        Site { dir, store, ops: Ops::new(clock.clone()), clock }
+    }
+
+    async fn reopen(self) -> Site {
+        self.store.close().await;
+        let store = open(self.dir.path(), &self.clock).await;
+        Site { store, ..self }
+    }
+
+    fn start(&self) -> Running {
+        let stop = CancellationToken::new();
+        let mut set = tokio::task::JoinSet::new();
+        set.spawn(run(rules(), self.store.clone(), self.clock.clone(), self.ops.clone(), stop.clone()));
+        Running { stop, set }
+    }
+
+    async fn append(&self, facts: Vec<Fact>) {
+        self.store.append(facts).await.unwrap();
+    }
+
+    /// Punches by (record, badge), all at the same time.
+    async fn punches(&self, list: impl IntoIterator<Item = (u32, u32)>) -> Vec<PunchId> {
+        let punches: Vec<Punch> =
+            list.into_iter().map(|(record, badge)| punch(record, badge, Direction::In, MORNING)).collect();
+        let ids = punches.iter().map(|punch| punch.id).collect();
+        self.append(punches.into_iter().map(Fact::Punch).collect()).await;
+        ids
+    }
+
+    async fn verdict(&self, id: PunchId) -> Option<Verdict> {
+        self.store.read(move |view| Some(view.punch(id)?.judgement?.verdict)).await
+    }
+
+    async fn judgements(&self, id: PunchId) -> Vec<Judgement> {
+        let story = self.store.read(move |view| view.story(id)).await.unwrap();
+        story.judgements.into_iter().map(|(_, judgement)| judgement).collect()
+    }
+
+    async fn wait_for(&self, id: PunchId) -> Verdict {
+        let mut facts = self.store.subscribe();
+        let judged = async {
+            loop {
+                if let Some(verdict) = self.verdict(id).await {
+                    return verdict;
+                }
+                // A missed fact makes this look again, as any other does.
+                let _ = facts.recv().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, judged).await.expect("it is judged in time")
+    }
+
+    async fn wait_until(&self, done: impl Fn(crate::store::Totals) -> bool) {
+        let mut facts = self.store.subscribe();
+        let waited = async {
+            while !done(self.store.read(|view| view.totals()).await) {
+                let _ = facts.recv().await;
+            }
+        };
+        let in_time = tokio::time::timeout(PATIENCE, waited).await;
+        assert!(in_time.is_ok(), "it does not come to that: {:?}", self.store.read(|view| view.totals()).await);
+    }
+}
+
+async fn open(dir: &Path, clock: &Clock) -> Store {
+    let (options, clock) = (StoreOptions { dir: dir.to_owned(), platforms: Vec::new() }, clock.clone());
+    tokio::task::spawn_blocking(move || Store::open(options, clock)).await.unwrap().unwrap()
+}
+
+/// A worker with an identity number of his own.
+fn numbered(number: u32, badge: u32) -> Worker {
+    Worker { id_number: format!("110101{:08}0000", 19_000_101 + number), ..worker(&format!("W{number:04}"), badge) }
+}

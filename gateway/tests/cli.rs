@@ -1,0 +1,200 @@
+//! The program from outside: what it prints and how it exits.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::thread;
+
+#[test]
+fn a_right_configuration_is_summed_up() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(
+        dir.path().join("gateway.toml"),
+        "[[terminal]]\nid = \"north-in\"\nprotocol = \"mqtt-face\"\nserial = \"1\"\ndirection = \"in\"\n",
+    )
+    .unwrap();
+    let output = anxin(dir.path(), &["check"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(text.contains("gateway.toml: nothing is wrong") && text.contains("north-in"), "{text}");
+}
+
+#[test]
+fn without_a_file_the_built_in_defaults_are_checked() {
+    if Path::new("/etc/anxin/gateway.toml").exists() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let output = anxin(dir.path(), &["check"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(stdout(&output).contains("built-in defaults") && stdout(&output).contains("127.0.0.1:8080"));
+}
+
+#[test]
+fn a_wrong_configuration_is_all_named_and_exits_78() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("site.toml");
+    fs::write(&file, "data_dir = 1\n[verify]\nmin_similarity = 200\nwindow = 1\n").unwrap();
+    for command in ["check", "run"] {
+        let output = anxin(dir.path(), &[command, "--config", "site.toml"]);
+        assert_eq!(output.status.code(), Some(78), "{command}");
+        let text = stderr(&output);
+        for part in [
+            "3 problems",
+            "site.toml:1: `data_dir`",
+            "site.toml:3: `verify.min_similarity` = \"200\"",
+            "site.toml:4: `verify.window`",
+        ] {
+            assert!(text.contains(part), "{part} is missing in:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn a_missing_configuration_exits_78_and_a_wrong_command_64() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = anxin(dir.path(), &["check", "--config", "nowhere.toml"]);
+    assert_eq!(missing.status.code(), Some(78));
+    assert!(stderr(&missing).contains("nowhere.toml"));
+    assert_eq!(anxin(dir.path(), &["chekc"]).status.code(), Some(64));
+    assert_eq!(anxin(dir.path(), &[]).status.code(), Some(64));
+    assert_eq!(anxin(dir.path(), &["--help"]).status.code(), Some(0));
+    assert_eq!(anxin(dir.path(), &["--version"]).status.code(), Some(0));
+}
+
+#[test]
+fn an_import_sends_the_file_with_the_token() {
+    let site = Site::answering("200 OK", r#"{"workers":2,"added":2,"changed":0,"unchanged":0}"#);
+    let output = site.import();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stdout(&output).trim(), "2 workers: 2 added, 0 changed, 0 unchanged");
+    let request = site.request();
+    let head = request.to_lowercase();
+    assert!(request.starts_with("POST /api/v1/workers/import "), "{request}");
+    assert!(
+        head.contains("authorization: bearer s3cret\r\n") && head.contains("content-type: text/csv\r\n"),
+        "{request}"
+    );
+    assert!(request.ends_with("worker_id,name\nW1,张三\n"), "{request}");
+}
+
+#[test]
+fn wrong_rows_are_printed_and_exit_65() {
+    let body = r#"{"detail":"nothing was imported","errors":[{"line":2,"worker_id":"W1","column":"team","value":null,"reason":"is missing"}]}"#;
+    let output = Site::answering("422 Unprocessable Content", body).import();
+    assert_eq!(output.status.code(), Some(65));
+    assert!(stderr(&output).contains("roster.csv: line 2: W1: team: is missing"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_refused_or_missing_token_exits_77() {
+    let site = Site::answering("401 Unauthorized", r#"{"detail":"the token is wrong"}"#);
+    assert_eq!(site.import().status.code(), Some(77));
+    fs::remove_file(site.dir.path().join("data/api-token")).unwrap();
+    let output = site.import();
+    assert_eq!(output.status.code(), Some(77));
+    assert!(stderr(&output).contains("api-token"), "{}", stderr(&output));
+}
+
+#[test]
+fn without_a_running_gateway_an_import_exits_69_and_without_a_file_66() {
+    let mut site = Site::answering("200 OK", "{}");
+    site.stop();
+    let output = site.import();
+    assert_eq!(output.status.code(), Some(69));
+    assert!(stderr(&output).contains("is not running"), "{}", stderr(&output));
+    let output = anxin(site.dir.path(), &["roster", "import", "nowhere.csv"]);
+    assert_eq!(output.status.code(), Some(66));
+}
+
+/// A site's directory, and somebody who answers on its console address.
+struct Site {
+    dir: tempfile::TempDir,
+    server: Option<thread::JoinHandle<()>>,
+    requests: std::sync::mpsc::Receiver<String>,
+    port: u16,
+}
+
+impl Site {
+    fn answering(status: &str, body: &str) -> Site {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        fs::create_dir(dir.path().join("data")).unwrap();
+        fs::write(dir.path().join("data/api-token"), "s3cret\n").unwrap();
+        fs::write(dir.path().join("roster.csv"), "worker_id,name\nW1,张三\n").unwrap();
+        let config = format!("data_dir = \"data\"\n[console]\nlisten = \"0.0.0.0:{port}\"\n");
+        fs::write(dir.path().join("gateway.toml"), config).unwrap();
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+        let (sender, requests) = std::sync::mpsc::channel();
+        let server = thread::spawn(move || {
+            for connection in listener.incoming() {
+                let mut connection = connection.unwrap();
+                let request = read_request(&mut connection);
+                if request.is_empty() {
+                    return;
+                }
+                connection.write_all(answer.as_bytes()).unwrap();
+                sender.send(request).unwrap();
+            }
+        });
+        Site { dir, server: Some(server), requests, port }
+    }
+
+    fn import(&self) -> Output {
+        anxin(self.dir.path(), &["roster", "import", "roster.csv"])
+    }
+
+    fn request(&self) -> String {
+        self.requests.recv().unwrap()
+    }
+
+    /// A connection without a request ends the server.
+    fn stop(&mut self) {
+        if let Some(server) = self.server.take() {
+            drop(std::net::TcpStream::connect(("127.0.0.1", self.port)));
+            server.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A whole request with its body; empty when the connection ends before one.
+fn read_request(connection: &mut impl Read) -> String {
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, _)) = text.split_once("\r\n\r\n") {
+            let length = head
+                .lines()
+                .find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok());
+            if bytes.len() >= head.len() + 4 + length.unwrap_or(0) {
+                return text;
+            }
+        }
+        match connection.read(&mut chunk) {
+            Ok(0) | Err(_) => return String::new(),
+            Ok(count) => bytes.extend_from_slice(&chunk[..count]),
+        }
+    }
+}
+
+fn anxin(dir: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_anxin-gateway")).args(arguments).current_dir(dir).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
