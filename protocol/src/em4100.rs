@@ -91,14 +91,19 @@ impl Decoder {
         if self.place == Place::Outside && self.len == DIGITS {
             return self.finish();
         }
-        self.drop_digits();
-        self.place = Place::Outside;
+        self.reset();
         None
     }
 
     /// Whether silence would change anything.
     pub fn is_midway(&self) -> bool {
         self.len > 0 || self.place != Place::Outside
+    }
+
+    /// The port was opened anew: half a frame is forgotten.
+    pub fn reset(&mut self) {
+        self.drop_digits();
+        self.place = Place::Outside;
     }
 
     /// Readings with a wrong checksum, length or digit.

@@ -148,6 +148,11 @@ impl Decoder {
     /// At the beginning of a stream; half a frame there is damage like any other.
     pub const fn new() -> Decoder {
         let damage = Damage { crc: 0, cobs: 0, too_long: 0, malformed: 0, forged: 0, stale: 0, late: 0 };
+        Decoder::resuming(damage)
+    }
+
+    /// At the beginning of another stream, with the counters of the last one.
+    pub const fn resuming(damage: Damage) -> Decoder {
         Decoder { buffer: [0; MAX_ENCODED], len: 0, overlong: false, damage }
     }
 
