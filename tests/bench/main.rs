@@ -1,0 +1,203 @@
+//! What a gateway costs and how fast it is, beside what the disk allows in the same run.
+//!
+//! `cargo run --release -p tests --bin bench`. Prints figures and judges nothing: on a shared machine they vary.
+
+mod disk;
+mod load;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use gateway::clock::Clock;
+use harness::gateway::{GatewayProcess, Setup, Vitals};
+use harness::workers::InventedSite;
+
+use crate::disk::percentile;
+use crate::load::{Load, Pushed};
+
+/// Measures the gateway that is built in the same profile; use --release.
+#[derive(Parser)]
+struct Options {
+    /// Punches in the ledger of the large gateway.
+    #[arg(long, default_value_t = 100_000)]
+    punches: usize,
+    /// Face terminals, each with one record in flight.
+    #[arg(long, default_value_t = 100)]
+    terminals: usize,
+    /// Punches on the way from MQTT to the platform's receipt.
+    #[arg(long, default_value_t = 5_000)]
+    receipts: usize,
+}
+
+const WORKERS: usize = 200;
+const TEAMS: usize = 10;
+/// Idle means: this long after the last punch was judged.
+const SETTLE: Duration = Duration::from_secs(3);
+/// A backlog that has not moved to its end by then is a fault, not a figure.
+const BACKLOG_LIMIT: Duration = Duration::from_secs(1_200);
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    if cfg!(debug_assertions) {
+        println!("not built with --release: the figures say little");
+    }
+    println!("data in {}", std::env::temp_dir().display());
+    let gateway = empty_gateway(&options).await;
+    let gateway = intake(&options, gateway).await?;
+    large_gateway(gateway).await;
+    Ok(())
+}
+
+/// Start and memory of a gateway that has nothing to do.
+async fn empty_gateway(options: &Options) -> GatewayProcess {
+    let site = InventedSite::new(WORKERS, TEAMS);
+    let gateway = terminals(Setup::new("bench").employers(&site.employers), options).start().await;
+    tokio::time::sleep(SETTLE).await;
+    println!("\nempty gateway");
+    line("start to first healthy answer", seconds(gateway.start_took()));
+    line("memory, idle", mebibytes(gateway.vitals().rss_kib));
+    gateway.import_roster(&site.csv()).await;
+    gateway
+}
+
+fn terminals(setup: Setup, options: &Options) -> Setup {
+    load::serials(options.terminals)
+        .iter()
+        .fold(setup, |setup, serial| setup.face(&format!("gate-{serial}"), serial, "in"))
+}
+
+/// Durable intake at full speed, and the disk's limit with the same grouping.
+async fn intake(options: &Options, gateway: GatewayProcess) -> anyhow::Result<GatewayProcess> {
+    let before = Counted::of(&gateway).await;
+    let pushed = load(options, &gateway, options.punches / options.terminals).push().await;
+    let acknowledged = gateway.vitals();
+    wait_until_judged(&gateway).await;
+    let after = Counted::of(&gateway).await;
+
+    println!("\ndurable intake: {} punches, {} in flight", pushed.punches, options.terminals);
+    report_latencies(&pushed);
+    report_cost(&before.vitals, &acknowledged, &after.vitals, pushed.punches);
+    let work = after.since(&before);
+    let bytes_per_commit = (work.ledger_bytes / work.commits.max(1)) as usize;
+    let syncs = (work.commits as usize).clamp(1, 1_000);
+    let limit =
+        tokio::task::spawn_blocking(move || disk::measure(&std::env::temp_dir(), bytes_per_commit, syncs)).await??;
+    let facts_per_commit = work.facts as f64 / work.commits.max(1) as f64;
+    line("facts per group commit", format!("{facts_per_commit:.1} ({bytes_per_commit} bytes)"));
+    line("disk: one append of that size + fdatasync", format!("{} (p99 {})", micros(limit.median), micros(limit.p99)));
+    // The raw limit pays for every group commit of the run, those of the verdicts too.
+    let raw = pushed.punches as f64 / (limit.each.as_secs_f64() * work.commits.max(1) as f64);
+    line("disk limit for the same commits", format!("{raw:.0} punches/s"));
+    line("of the disk limit", format!("{:.2}", pushed.per_second() / raw));
+    Ok(gateway)
+}
+
+fn load(options: &Options, gateway: &GatewayProcess, records_per_terminal: usize) -> Load {
+    Load {
+        address: gateway.mqtt_address(),
+        serials: load::serials(options.terminals),
+        workers: Arc::from(InventedSite::new(WORKERS, TEAMS).workers),
+        records_per_terminal: records_per_terminal.max(1),
+    }
+}
+
+/// Start and memory with a long ledger.
+async fn large_gateway(mut gateway: GatewayProcess) {
+    let punches = Counted::of(&gateway).await.punches;
+    tokio::time::sleep(SETTLE).await;
+    println!("\ngateway with {punches} punches");
+    line("memory, idle after the intake", mebibytes(gateway.vitals().rss_kib));
+    line("memory, at its highest", mebibytes(gateway.vitals().peak_rss_kib));
+    gateway.terminate().await;
+    gateway.start_again().await;
+    line("start to first healthy answer, after SIGTERM", seconds(gateway.start_took()));
+    gateway.kill9();
+    gateway.start_again().await;
+    line("start to first healthy answer, after SIGKILL", seconds(gateway.start_took()));
+    tokio::time::sleep(SETTLE).await;
+    line("memory, idle after the start", mebibytes(gateway.vitals().rss_kib));
+    gateway.terminate().await;
+}
+
+/// The gateway's own counters at one moment.
+struct Counted {
+    facts: u64,
+    commits: u64,
+    ledger_bytes: u64,
+    punches: u64,
+    unjudged: u64,
+    vitals: Vitals,
+}
+
+impl Counted {
+    async fn of(gateway: &GatewayProcess) -> Counted {
+        let (status, text) = gateway.get("/metrics").await;
+        assert!(status.is_success(), "/metrics: {status}");
+        let state = |state: &str| metric(&text, &format!("anxin_ledger_punches{{state=\"{state}\"}}"));
+        Counted {
+            facts: metric(&text, "anxin_store_facts_total"),
+            commits: metric(&text, "anxin_store_commits_total"),
+            ledger_bytes: metric(&text, "anxin_store_ledger_bytes_total"),
+            punches: ["unjudged", "verified", "held", "rejected"].iter().map(|name| state(name)).sum(),
+            unjudged: state("unjudged"),
+            vitals: gateway.vitals(),
+        }
+    }
+
+    fn since(&self, earlier: &Counted) -> Counted {
+        Counted {
+            facts: self.facts - earlier.facts,
+            commits: self.commits - earlier.commits,
+            ledger_bytes: self.ledger_bytes - earlier.ledger_bytes,
+            punches: self.punches - earlier.punches,
+            ..*self
+        }
+    }
+}
+
+fn metric(text: &str, name: &str) -> u64 {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+    value.unwrap_or_else(|| panic!("/metrics has no {name}")) as u64
+}
+
+async fn wait_until_judged(gateway: &GatewayProcess) {
+    let clock = Clock::system();
+    let began = clock.instant();
+    while Counted::of(gateway).await.unjudged > 0 {
+        assert!(clock.instant() - began < BACKLOG_LIMIT, "punches are still without a verdict");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn report_latencies(pushed: &Pushed) {
+    line("acknowledged", format!("{:.0} punches/s", pushed.per_second()));
+    let at = |percent| micros(percentile(&pushed.latencies, percent));
+    line("push to acknowledgement", format!("median {}, p99 {}", at(50), at(99)));
+}
+
+fn report_cost(before: &Vitals, acknowledged: &Vitals, judged: &Vitals, punches: usize) {
+    let per_punch = |vitals: &Vitals| (vitals.cpu - before.cpu) / punches as u32;
+    let text =
+        format!("{} until acknowledged, {} until judged", micros(per_punch(acknowledged)), micros(per_punch(judged)));
+    line("processor time per punch", text);
+    let written = (judged.written_bytes - before.written_bytes) / punches as u64;
+    line("bytes written per punch", format!("{written}"));
+}
+
+fn line(what: &str, figure: String) {
+    println!("  {what:<46} {figure}");
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.2} s", duration.as_secs_f64())
+}
+
+fn micros(duration: Duration) -> String {
+    format!("{} µs", duration.as_micros())
+}
+
+fn mebibytes(kib: u64) -> String {
+    format!("{:.1} MiB", kib as f64 / 1024.0)
+}
