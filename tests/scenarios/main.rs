@@ -1,1 +1,3 @@
+//! Scenarios: one file per story.
 
+mod mqtt_link;
