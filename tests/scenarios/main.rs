@@ -1,3 +1,4 @@
 //! Stories about a whole site, one file each.
 
+mod mqtt_link;
 mod reader_line;
