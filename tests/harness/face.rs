@@ -5,6 +5,8 @@
 //! endpoint or broker. Knows nothing about the gateway but the protocol's codec.
 
 pub mod link;
+#[cfg(test)]
+mod stories;
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use rumqttc::{AsyncClient, ConnectionError, EventLoop, Incoming, MqttOptions, Publish, QoS, SubscribeFilter, Transport};
+use rumqttc::{
+    AsyncClient, ConnectionError, EventLoop, Incoming, MqttOptions, Publish, QoS, SubscribeFilter, Transport,
+};
 use rumqttc::{Event as MqttEvent, SubscribeReasonCode};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;

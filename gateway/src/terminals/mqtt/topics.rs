@@ -124,7 +124,9 @@ mod tests {
     #[test]
     fn our_own_commands_and_foreign_topics_are_not_read() {
         let topics = topics();
-        for topic in ["mqtt/face/1306612", "mqtt/face/1306612/Rec/x", "mqtt/face//Rec", "mqtt/face/a/Other", "x/basic", ""] {
+        for topic in
+            ["mqtt/face/1306612", "mqtt/face/1306612/Rec/x", "mqtt/face//Rec", "mqtt/face/a/Other", "x/basic", ""]
+        {
             assert_eq!(topics.parse(topic), None, "{topic}");
         }
     }
@@ -133,7 +135,9 @@ mod tests {
     fn nobody_subscribes_to_more_than_his_own_commands() {
         let topics = topics();
         assert!(topics.is_own_subscription("mqtt/face/1306612", "1306612"));
-        for filter in ["mqtt/face/#", "mqtt/face/+", "#", "mqtt/face/1306613", "mqtt/face/1306612/#", "mqtt/face/1306612/Rec"] {
+        for filter in
+            ["mqtt/face/#", "mqtt/face/+", "#", "mqtt/face/1306613", "mqtt/face/1306612/#", "mqtt/face/1306612/Rec"]
+        {
             assert!(!topics.is_own_subscription(filter, "1306612"), "{filter}");
         }
     }

@@ -65,8 +65,9 @@ pub struct Connection {
 impl Connection {
     /// A socket that has just been accepted.
     pub fn new(now: Instant, topics: Topics, max_packet: u32) -> Connection {
-        let options =
-            ConnectionOptions::new().maximum_packet_size_recv(max_packet.max(LOGIN_BYTES as u32)).receive_maximum(IN_FLIGHT);
+        let options = ConnectionOptions::new()
+            .maximum_packet_size_recv(max_packet.max(LOGIN_BYTES as u32))
+            .receive_maximum(IN_FLIGHT);
         let mut mqtt = mqtt::Connection::with_options(mqtt::Version::Undetermined, options);
         mqtt.set_auto_ping_response(true);
         Connection {

@@ -272,3 +272,6 @@ impl Client {
         self.seat.as_ref().map_or("", |seat| &seat.serial)
     }
 }
+
+#[cfg(test)]
+mod tests;

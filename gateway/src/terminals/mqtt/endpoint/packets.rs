@@ -40,9 +40,17 @@ pub enum Receipt {
 pub enum Received {
     Connect(Login),
     Publish(Publication),
-    Subscribe { packet_id: u16, filters: Vec<String> },
-    Unsubscribe { packet_id: u16, filters: Vec<String> },
-    Pubrel { packet_id: u16 },
+    Subscribe {
+        packet_id: u16,
+        filters: Vec<String>,
+    },
+    Unsubscribe {
+        packet_id: u16,
+        filters: Vec<String>,
+    },
+    Pubrel {
+        packet_id: u16,
+    },
     Disconnect,
     /// Nothing to do: the library has answered it, or it is an answer.
     Other,
@@ -114,12 +122,27 @@ pub enum Refusal {
 pub enum Reply {
     Connack(Result<(), Refusal>),
     /// True for each granted filter.
-    Suback { packet_id: u16, granted: Vec<bool> },
-    Unsuback { packet_id: u16, count: usize },
-    Puback { packet_id: u16 },
-    Pubrec { packet_id: u16 },
-    Pubcomp { packet_id: u16 },
-    Publish { topic: String, payload: Vec<u8> },
+    Suback {
+        packet_id: u16,
+        granted: Vec<bool>,
+    },
+    Unsuback {
+        packet_id: u16,
+        count: usize,
+    },
+    Puback {
+        packet_id: u16,
+    },
+    Pubrec {
+        packet_id: u16,
+    },
+    Pubcomp {
+        packet_id: u16,
+    },
+    Publish {
+        topic: String,
+        payload: Vec<u8>,
+    },
 }
 
 impl Reply {

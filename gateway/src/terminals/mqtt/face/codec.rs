@@ -187,18 +187,33 @@ pub enum PushKind {
 #[derive(Clone, Debug)]
 pub enum Down {
     /// Stops the terminal from repeating `Online` and starts delivery.
-    OnlineAck { message_id: Option<EchoId> },
+    OnlineAck {
+        message_id: Option<EchoId>,
+    },
     /// Releases a record or snapshot on the terminal.
-    PushAck { kind: PushKind, id: EchoId },
+    PushAck {
+        kind: PushKind,
+        id: EchoId,
+    },
     /// The key's spelling differs between firmware.
-    SetSysTime { key: &'static str, time: String },
+    SetSysTime {
+        key: &'static str,
+        time: String,
+    },
     GetSysTime,
     GetMqttConfig,
     /// The whole configuration as read, changed.
-    UpMqttConfig { fields: Vec<(String, Box<RawValue>)> },
-    Unlock { text: String },
+    UpMqttConfig {
+        fields: Vec<(String, Box<RawValue>)>,
+    },
+    Unlock {
+        text: String,
+    },
     /// Times with `T` between date and time.
-    ManualPushRecords { from: String, to: String },
+    ManualPushRecords {
+        from: String,
+        to: String,
+    },
 }
 
 impl Down {

@@ -224,10 +224,9 @@ impl Step {
             Step::ReadConfig | Step::CheckConfig => Down::GetMqttConfig,
             Step::WriteConfig { fields } => Down::UpMqttConfig { fields: fields.clone() },
             Step::Open { text } => Down::Unlock { text: text.clone() },
-            Step::Replay { from, to } => Down::ManualPushRecords {
-                from: wall_text(*from, offset, 'T'),
-                to: wall_text(*to, offset, 'T'),
-            },
+            Step::Replay { from, to } => {
+                Down::ManualPushRecords { from: wall_text(*from, offset, 'T'), to: wall_text(*to, offset, 'T') }
+            }
         }
     }
 

@@ -107,9 +107,10 @@ impl Numbers {
         }
         let asking = self.holes.values().any(|hole| hole.asking);
         let due = |hole: &Hole| now >= hole.since + PATIENCE;
-        let spent = self.holes.iter().find(|(_, hole)| {
-            due(hole) && !hole.asking && (hole.answered || hole.requests >= MAX_REQUESTS)
-        });
+        let spent = self
+            .holes
+            .iter()
+            .find(|(_, hole)| due(hole) && !hole.asking && (hole.answered || hole.requests >= MAX_REQUESTS));
         if let Some((&first, _)) = spent {
             let hole = self.holes.remove(&first)?;
             let reason = if hole.answered { "not pushed again on request" } else { "requests not answered" };

@@ -13,7 +13,8 @@ use jiff::tz::Offset;
 use super::super::topics::{OwnKind, Topic};
 use super::Now;
 use super::codec::{self, Answer, Down, Message, PushKind};
-use super::errands::{Done, Errand, Errands, Failure, OrderNo};
+pub use super::errands::OrderNo;
+use super::errands::{Done, Errand, Errands, Failure};
 use super::lenient::EchoId;
 use super::numbers::{Action, Numbers};
 use super::presence::{Change, Presence};
@@ -50,22 +51,42 @@ pub struct Transmit {
 #[derive(Debug)]
 pub enum Event {
     /// Make this durable (the photo first, its hash goes into the fact), then call `handle_stored`.
-    Store { token: StoreToken, fact: Fact, photo: Option<Bytes> },
+    Store {
+        token: StoreToken,
+        fact: Fact,
+        photo: Option<Bytes>,
+    },
     /// The status for the board has changed.
     Status,
-    Alarm { severity: Severity, kind: Kind, text: String },
-    AlarmOver { kind: Kind },
+    Alarm {
+        severity: Severity,
+        kind: Kind,
+        text: String,
+    },
+    AlarmOver {
+        kind: Kind,
+    },
     /// An order has its outcome.
-    OrderDone { order: OrderNo, outcome: Result<(), OrderError> },
+    OrderDone {
+        order: OrderNo,
+        outcome: Result<(), OrderError>,
+    },
     /// The terminal spoke for another one; dropped.
     Foreign,
 }
 
 enum Waiting {
-    Push { kind: PushKind, id: EchoId, number: Option<(u64, UnixMs)> },
+    Push {
+        kind: PushKind,
+        id: EchoId,
+        number: Option<(u64, UnixMs)>,
+    },
     /// Kept as evidence; there is nothing to acknowledge.
     Silent,
-    Gap { first: u64, last: u64 },
+    Gap {
+        first: u64,
+        last: u64,
+    },
 }
 
 /// The session of one terminal.

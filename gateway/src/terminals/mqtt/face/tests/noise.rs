@@ -25,8 +25,20 @@ fn json_value() -> impl Strategy<Value = serde_json::Value> {
 }
 
 const KEYS: [&str; 14] = [
-    "operator", "messageId", "code", "info", "facesluiceId", "RecordID", "SnapID", "time", "VerifyStatus", "pic",
-    "similarity1", "direction", "RFIDCard", "ResumefromBreakpoint",
+    "operator",
+    "messageId",
+    "code",
+    "info",
+    "facesluiceId",
+    "RecordID",
+    "SnapID",
+    "time",
+    "VerifyStatus",
+    "pic",
+    "similarity1",
+    "direction",
+    "RFIDCard",
+    "ResumefromBreakpoint",
 ];
 const OPERATORS: [&str; 6] = ["Online", "RecPush", "StrSnapPush", "HeartBeat", "GetMQTTconfig-Ack", "SetSysTime-Ack"];
 
@@ -97,7 +109,9 @@ fn the_evidence_is_the_record_as_received_without_its_pictures() {
          \"time\":\"x\"}} , \"thumb\":[\"{picture}\"]}}"
     );
     let evidence = String::from_utf8(Message::decode(&text).unwrap().evidence()).unwrap();
-    assert!(evidence.starts_with("{\"operator\": \"RecPush\",\t\"info\":{\"RecordID\" : 7.0, \"pic\":\"(cut: 5002 bytes"));
+    assert!(
+        evidence.starts_with("{\"operator\": \"RecPush\",\t\"info\":{\"RecordID\" : 7.0, \"pic\":\"(cut: 5002 bytes")
+    );
     assert!(!evidence.contains("AAAA") && evidence.len() < 600, "{evidence}");
     assert!(serde_json::from_str::<serde_json::Value>(&evidence).is_ok());
 }

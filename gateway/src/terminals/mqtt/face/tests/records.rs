@@ -264,7 +264,8 @@ fn a_hole_in_the_numbers_is_asked_for_and_then_reported() {
     let ask = sent.iter().find(|message| message["operator"] == "ManualPushRecords").expect("asked");
     assert_eq!(ask["info"]["TimeS"], "2026-05-06T06:45:00");
     assert_eq!(ask["info"]["TimeE"], "2026-05-06T07:03:01");
-    let answer = json!({ "messageId": ask["messageId"], "operator": "ManualPushRecords-Ack", "info": { "result": "ok" } });
+    let answer =
+        json!({ "messageId": ask["messageId"], "operator": "ManualPushRecords-Ack", "info": { "result": "ok" } });
     bench.hear(OwnKind::Ack, &answer.to_string());
     bench.hear(OwnKind::Rec, &record(json!({ "RecordID": 390, "PushType": 2 })));
     bench.commit();
