@@ -77,9 +77,10 @@ impl Courier {
             return;
         };
         let credit_code = self.registry.employer(&team.employer).map(|employer| employer.credit_code.clone());
-        let found = rows.rows.iter().find(|row| {
-            row.name == team.name && (row.corp_code.is_none() || row.corp_code == credit_code)
-        });
+        let found = rows
+            .rows
+            .iter()
+            .find(|row| row.name == team.name && (row.corp_code.is_none() || row.corp_code == credit_code));
         if let Some(row) = found {
             let note = Some("found by query".to_owned());
             return self.confirm(now, id, vec![Subject::Team(team)], Some(row.number.clone()), note);

@@ -55,8 +55,17 @@ impl Courier {
         let offers = self.offers(now);
         let prefers_live = self.turn % 10 < LIVE_TURNS;
         let due = || offers.iter().filter(|(_, offer)| self.is_due(now, offer));
-        let live = || due().filter(|(_, offer)| offer.is_live()).min_by_key(|(_, offer)| offer.waits_since());
-        let oldest = || due().min_by_key(|(_, offer)| offer.oldest().map(|item| (item.out.time, item.out.seq)));
+        // A team that awaits no result goes first: should a batch fail, nothing later has overtaken it.
+        let awaits = |number: &str| self.jobs.has_attendance_of(number);
+        let live = || {
+            let live = due().filter(|(_, offer)| offer.is_live());
+            live.min_by_key(|(number, offer)| (awaits(number), offer.waits_since()))
+        };
+        let oldest = || {
+            due().min_by_key(|(number, offer)| {
+                (awaits(number), offer.oldest().map(|item| (item.out.time, item.out.seq)))
+            })
+        };
         let (number, offer) = if prefers_live { live().or_else(oldest) } else { oldest() }?;
         let batch = self.batch(offer, prefers_live);
         let punches: Vec<Attendance> = batch.into_iter().filter_map(|item| self.attendance(item)).collect();
@@ -132,9 +141,7 @@ impl Courier {
     fn run<'a>(&self, now: Now, queue: &'a [Item]) -> Vec<&'a Item> {
         let underway = |item: &&Item| item.job.is_some_and(|job| self.jobs.is_accepted(job));
         let can_go = |item: &&Item| {
-            item.job.is_none()
-                && item.out.time <= now.wall
-                && item.retry.not_before.is_none_or(|at| at <= now.instant)
+            item.job.is_none() && item.out.time <= now.wall && item.retry.not_before.is_none_or(|at| at <= now.instant)
         };
         queue.iter().skip_while(underway).take_while(can_go).take(self.batch_limit()).collect()
     }

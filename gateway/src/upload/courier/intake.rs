@@ -1,6 +1,7 @@
 //! What the courier is told: the ledger at the start, rows of the outbox, changes of the roster, orders to try again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::jobs::{Awaited, Job, Jobs, Phase, Then};
@@ -11,6 +12,9 @@ use super::{Courier, NO_JOB, Now, Retry, Settings};
 use crate::punch::{JobId, PunchId, Step, Subject, UploadState, Worker, WorkerId};
 use crate::store::{Outgoing, UploadRow};
 use crate::upload::profiles::{Method, Profile};
+
+/// What was carried by one request: job, state, serial code, method.
+type Group = (JobId, UploadState, Option<String>, Method);
 
 /// What the ledger says at the start.
 #[derive(Clone, Debug, Default)]
@@ -26,7 +30,7 @@ pub struct Restored {
 
 impl Courier {
     /// Goes on where the ledger says that the last one was.
-    pub fn new(now: Now, settings: Settings, profile: Profile, restored: Restored) -> Courier {
+    pub fn new(now: Now, settings: Settings, profile: Arc<Profile>, restored: Restored) -> Courier {
         let platform = &settings.platform;
         let mut courier = Courier {
             registry: Registry::new(&settings.employers, restored.workers),
@@ -88,7 +92,7 @@ impl Courier {
 
     /// Subjects that one request carried become that job again.
     fn restore_jobs(&mut self, now: Now, on_the_way: Vec<(Subject, UploadRow)>) {
-        let mut groups: BTreeMap<(JobId, UploadState, Option<String>, Method), Vec<(Subject, UploadRow)>> = BTreeMap::new();
+        let mut groups: BTreeMap<Group, Vec<(Subject, UploadRow)>> = BTreeMap::new();
         for (subject, row) in on_the_way {
             let id = row.job.as_ref().map_or(NO_JOB, |(id, _)| *id);
             let key = (id, row.state, row.serial.clone(), method_of(&subject));
@@ -136,7 +140,9 @@ impl Courier {
         let worker = &self.window.get(*punch)?.out.worker;
         match self.registry.readiness(worker) {
             Readiness::Ready(number) => Some(number),
-            Readiness::Pending | Readiness::Blocked(_) => self.registry.team_number(&self.registry.worker(worker)?.team),
+            Readiness::Pending | Readiness::Blocked(_) => {
+                self.registry.team_number(&self.registry.worker(worker)?.team)
+            }
         }
     }
 
@@ -193,9 +199,23 @@ impl Courier {
         self.window.announce(punch);
     }
 
-    /// Something may have been missed: the outbox is read again from its beginning.
-    pub fn handle_missed(&mut self) {
+    /// Facts may have been missed: the whole roster and the registrations as they are now. The outbox is read again.
+    pub fn handle_missed(&mut self, now: Now, workers: Vec<Worker>, registrations: &[(Subject, UploadRow)]) {
         self.window.read_again();
+        for worker in workers {
+            if self.registry.worker(&worker.worker_id) != Some(&worker) {
+                self.handle_worker(now, worker);
+            }
+        }
+        let queued = |subject: &Subject| {
+            registrations.iter().any(|(other, row)| other == subject && row.state == UploadState::Queued)
+        };
+        let refused = self.registry.all().filter(|(_, one)| matches!(one.standing, Standing::Refused { .. }));
+        let reopened: Vec<Subject> = refused.map(|(subject, _)| subject.clone()).filter(queued).collect();
+        for subject in reopened {
+            self.open_again(&subject);
+        }
+        self.dirty = true;
     }
 
     /// A new or changed row of the roster. What was refused or waits because of the old one is tried again.
@@ -303,8 +323,7 @@ impl Courier {
             }
         }
         let today = self.date_of(now.wall);
-        let leavers: Vec<Subject> =
-            self.registry.wanted().filter_map(|worker| self.exit_due(worker, today)).collect();
+        let leavers: Vec<Subject> = self.registry.wanted().filter_map(|worker| self.exit_due(worker, today)).collect();
         for subject in leavers {
             self.registry.set(&subject, Standing::Open);
         }

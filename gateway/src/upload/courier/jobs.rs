@@ -75,10 +75,6 @@ impl Jobs {
         self.jobs.remove(&id)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (JobId, &Job)> {
-        self.jobs.iter().map(|(id, job)| (*id, job))
-    }
-
     /// Whether the platform has taken the job and works on it.
     pub fn is_accepted(&self, id: JobId) -> bool {
         self.get(id).is_some_and(|job| matches!(job.phase, Phase::Accepted(_)))
@@ -120,9 +116,10 @@ impl Jobs {
 
     /// Accepted jobs that the platform did not finish in time.
     pub fn overdue(&self, now: Instant) -> Vec<JobId> {
-        let late = self.jobs.iter().filter(
-            |(_, job)| matches!(&job.phase, Phase::Accepted(awaited) if awaited.give_up_at <= now),
-        );
+        let late = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| matches!(&job.phase, Phase::Accepted(awaited) if awaited.give_up_at <= now));
         late.map(|(id, _)| *id).collect()
     }
 

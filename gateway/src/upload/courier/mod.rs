@@ -25,6 +25,7 @@ mod model;
 mod stories;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::civil::Date;
@@ -35,8 +36,8 @@ pub use self::intake::Restored;
 use self::jobs::{Awaited, Job, Jobs, Phase, Then};
 use self::lanes::{Lanes, Went};
 use self::registry::{Registry, Standing};
-use self::window::Window;
 pub use self::window::Read;
+use self::window::Window;
 use super::profiles::{Answer, Ending, Method, Move, MoveKind, Profile, Request};
 use crate::config::{Employer, MissingWorkerFields, Platform};
 use crate::punch::{JobId, PhotoHash, Step, Subject, UnixMs, UploadStep};
@@ -157,7 +158,7 @@ struct Stopped {
 /// The courier of one platform.
 pub struct Courier {
     settings: Settings,
-    profile: Profile,
+    profile: Arc<Profile>,
     registry: Registry,
     window: Window,
     jobs: Jobs,
@@ -239,11 +240,6 @@ impl Courier {
             refused: self.registry.refused() as u64 + self.refused_punches,
             last_refusal: self.last_refusal.clone(),
         }
-    }
-
-    /// The protocol of this platform.
-    pub fn profile(&self) -> &Profile {
-        &self.profile
     }
 
     /// Whether a registration may go without the fields that the roster lacks.
@@ -473,7 +469,6 @@ impl Courier {
 
     /// The site's date.
     fn date_of(&self, at: UnixMs) -> Date {
-        let timestamp = jiff::Timestamp::from_millisecond(at.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        self.settings.utc_offset.to_datetime(timestamp).date()
+        super::date_at(at, self.settings.utc_offset)
     }
 }

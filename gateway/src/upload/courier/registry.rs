@@ -117,6 +117,11 @@ impl Registry {
         self.unsettled.iter().filter_map(|subject| Some((subject, self.registrations.get(subject)?)))
     }
 
+    /// How every registration stands.
+    pub fn all(&self) -> impl Iterator<Item = (&Subject, &Registration)> {
+        self.registrations.iter()
+    }
+
     /// Takes a new or changed roster row.
     pub fn put_worker(&mut self, worker: Worker) {
         self.workers.insert(worker.worker_id.clone(), worker);
@@ -130,8 +135,7 @@ impl Registry {
             Subject::Team(key) => Some(key) == team.as_ref(),
             Subject::Employer(_) | Subject::Punch(_) => false,
         };
-        let stuck =
-            |one: &Registration| matches!(one.standing, Standing::Refused { .. } | Standing::Held { .. });
+        let stuck = |one: &Registration| matches!(one.standing, Standing::Refused { .. } | Standing::Held { .. });
         let stuck = self.registrations.iter().filter(|(_, one)| stuck(one)).map(|(subject, _)| subject);
         stuck.filter(concerns).cloned().collect()
     }
@@ -175,7 +179,7 @@ impl Registry {
         let confirmed = |one: &Registration| matches!(one.standing, Standing::Confirmed { .. });
         let last = |range| {
             let dates = self.registrations.range(range).filter(|(_, one)| confirmed(one));
-            dates.filter_map(|(subject, _)| date_of(subject)).last()
+            dates.filter_map(|(subject, _)| date_of(subject)).next_back()
         };
         let entry = last(entries)?;
         last(exits).is_none_or(|exit| exit < entry).then_some(entry)
@@ -340,10 +344,7 @@ fn not_ready(what: &str, standing: Option<&Standing>) -> Readiness {
 }
 
 /// The first item, and those that may travel with it: same team, same cap, no more than the cap.
-fn one_batch<T>(
-    due: impl Iterator<Item = (TeamPlace, usize, T)>,
-    limit: usize,
-) -> Option<(TeamPlace, Vec<T>)> {
+fn one_batch<T>(due: impl Iterator<Item = (TeamPlace, usize, T)>, limit: usize) -> Option<(TeamPlace, Vec<T>)> {
     let mut due = due.peekable();
     let (place, cap) = due.peek().map(|(place, cap, _)| (place.clone(), *cap))?;
     let fellows = due.filter(|(other, other_cap, _)| other.team == place.team && *other_cap == cap);

@@ -141,11 +141,9 @@ impl Courier {
     fn known_number(&self, subject: &Subject) -> Option<String> {
         match subject {
             Subject::Worker(id) => self.registry.team_number(&self.registry.worker(id)?.team),
-            Subject::Employer(_)
-            | Subject::Team(_)
-            | Subject::Entry(..)
-            | Subject::Exit(..)
-            | Subject::Punch(_) => None,
+            Subject::Employer(_) | Subject::Team(_) | Subject::Entry(..) | Subject::Exit(..) | Subject::Punch(_) => {
+                None
+            }
         }
     }
 

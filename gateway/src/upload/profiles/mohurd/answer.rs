@@ -126,8 +126,17 @@ pub fn ending_of(message: &str) -> Ending {
 }
 
 /// Texts of a platform that stumbled: the work may be done or not.
-const UNCLEAR: [&str; 9] =
-    ["internal error", "internal server", "系统异常", "系统错误", "系统繁忙", "内部错误", "服务异常", "超时", "timeout"];
+const UNCLEAR: [&str; 9] = [
+    "internal error",
+    "internal server",
+    "系统异常",
+    "系统错误",
+    "系统繁忙",
+    "内部错误",
+    "服务异常",
+    "超时",
+    "timeout",
+];
 
 fn says_exists(text: &str) -> bool {
     let lower = text.to_lowercase();
@@ -298,7 +307,8 @@ mod tests {
 
     #[test]
     fn too_many_requests_slow_down() {
-        for body in [r#"{"code":-5,"message":"访问超过限制"}"#, r#"{"code":"-1","message":"请求过于频繁"}"#] {
+        for body in [r#"{"code":-5,"message":"访问超过限制"}"#, r#"{"code":"-1","message":"请求过于频繁"}"#]
+        {
             assert!(matches!(answer(add(), 200, body), Answer::TryLater { slow_down: true, .. }));
         }
         assert!(matches!(answer(add(), 429, ""), Answer::TryLater { slow_down: true, .. }));
@@ -354,11 +364,8 @@ mod tests {
             {"idCardNumber":"11010119491231018x","date":1772445820000,"direction":2}]}}"#;
         let Answer::Attendance(rows) = answer(ask(), 200, body) else { panic!("no rows") };
         assert_eq!(rows.total, Some(2));
-        let key = |id: &str, date: &str, direction| PunchKey {
-            id_number: id.to_owned(),
-            date: date.to_owned(),
-            direction,
-        };
+        let key =
+            |id: &str, date: &str, direction| PunchKey { id_number: id.to_owned(), date: date.to_owned(), direction };
         assert_eq!(rows.rows[0], key("110101194912310016", "2026-03-02 07:01:05", Direction::In));
         assert_eq!(rows.rows[1], key("11010119491231018X", "2026-03-02 18:03:40", Direction::Out));
     }

@@ -1,0 +1,126 @@
+//! How a courier stands, as board, alarms and metrics show it.
+
+use super::courier::{Outcome, Report};
+use super::profiles::{Answer, Ending};
+use crate::config::{Platform, ProfileKind};
+use crate::ops::Ops;
+use crate::ops::alarms::{Kind, Severity};
+use crate::ops::board::{CourierState, PlatformStatus};
+use crate::ops::metrics::{PlatformLabel, RequestLabel};
+use crate::punch::{Step, Subject, UnixMs, UploadStep};
+
+/// The last status shown, and where to show the next.
+pub struct Status {
+    shown: PlatformStatus,
+    refused: u64,
+    ops: Ops,
+}
+
+impl Status {
+    /// On the board at once, as running.
+    pub fn new(platform: &Platform, ops: Ops) -> Status {
+        let profile = match platform.profile {
+            ProfileKind::Mohurd => "mohurd",
+        };
+        let shown = PlatformStatus {
+            name: platform.name.clone(),
+            profile: profile.to_owned(),
+            state: CourierState::Running,
+            note: None,
+            last_answer: None,
+        };
+        ops.board.set_platform(shown.clone());
+        Status { shown, refused: 0, ops }
+    }
+
+    /// A request is over.
+    pub fn heard(&mut self, outcome: &Outcome, at: UnixMs) {
+        if matches!(outcome, Outcome::Answered { .. }) {
+            self.shown.last_answer = Some(at);
+            self.ops.board.set_platform(self.shown.clone());
+        }
+        let outcome = match outcome {
+            Outcome::Answered { answer, .. } => match answer {
+                Answer::TryLater { .. } => "later",
+                Answer::Stop { .. } => "stop",
+                Answer::Garbled { .. } | Answer::Ended(Ending::Unclear { .. }) => "unclear",
+                Answer::Ended(Ending::Done { .. } | Ending::Exists { .. }) => "ok",
+                Answer::Ended(Ending::Items(_) | Ending::Failed { .. } | Ending::Depends { .. }) => "refused",
+                Answer::Accepted { .. }
+                | Answer::JobPending
+                | Answer::JobEnded(_)
+                | Answer::Teams(_)
+                | Answer::Workers(_)
+                | Answer::Attendance(_) => "ok",
+            },
+            Outcome::NotSent { .. } => "not-sent",
+            Outcome::Lost { .. } => "lost",
+            Outcome::BadPictures(_) => return,
+        };
+        let label = RequestLabel { platform: self.shown.name.to_string(), outcome: outcome.to_owned() };
+        self.ops.metrics.requests.get_or_create(&label).inc();
+    }
+
+    /// Counts receipts.
+    pub fn count(&self, step: &UploadStep) {
+        if matches!(step.step, Step::Confirmed { .. } | Step::Refused { .. }) {
+            let punches = step.subjects.iter().filter(|subject| matches!(subject, Subject::Punch(_))).count();
+            let label = PlatformLabel { platform: self.shown.name.to_string() };
+            self.ops.metrics.receipts.get_or_create(&label).inc_by(punches as u64);
+        }
+    }
+
+    /// Shows what is new since the last time.
+    pub fn show(&mut self, report: &Report, clock_is_good: bool) {
+        let (state, note) = match (&report.stopped, &report.down) {
+            (Some(text), _) => (CourierState::Stopped, Some(text.clone())),
+            (None, Some(text)) => (CourierState::Unreachable, Some(text.clone())),
+            (None, None) if !clock_is_good => {
+                (CourierState::Running, Some("nothing is sent until the clock is set".to_owned()))
+            }
+            (None, None) => (CourierState::Running, None),
+        };
+        if (state, &note) != (self.shown.state, &self.shown.note) {
+            self.raise(state, note.as_deref().unwrap_or_default());
+            (self.shown.state, self.shown.note) = (state, note);
+            self.ops.board.set_platform(self.shown.clone());
+        }
+        if report.refused != self.refused {
+            self.refused = report.refused;
+            self.raise_refusals(report);
+        }
+    }
+
+    fn raise(&self, state: CourierState, note: &str) {
+        let (alarms, name) = (&self.ops.alarms, self.shown.name.as_str());
+        match state {
+            CourierState::Stopped => {
+                let text = format!(
+                    "the platform refuses key, permission or address: {note}. Check appid, secret, project code and the \
+                     site's public address with the platform, then restart or order a retry"
+                );
+                alarms.raise(Severity::Critical, Kind::PlatformStopped, name, text);
+                alarms.clear(Kind::PlatformDown, name);
+            }
+            CourierState::Unreachable => {
+                let text = format!("no sensible answer: {note}. Punches are kept and sent when it is back");
+                alarms.raise(Severity::Warning, Kind::PlatformDown, name, text);
+                alarms.clear(Kind::PlatformStopped, name);
+            }
+            CourierState::Running => {
+                alarms.clear(Kind::PlatformStopped, name);
+                alarms.clear(Kind::PlatformDown, name);
+            }
+        }
+    }
+
+    fn raise_refusals(&self, report: &Report) {
+        let (alarms, name) = (&self.ops.alarms, self.shown.name.as_str());
+        if report.refused == 0 {
+            return alarms.clear(Kind::PlatformRefuses, name);
+        }
+        let last = report.last_refusal.as_deref().unwrap_or("before this start");
+        let text = format!("{} refused, the last: {last}. Repair the roster or order a retry", report.refused);
+        alarms.raise(Severity::Warning, Kind::PlatformRefuses, name, text);
+    }
+}
