@@ -193,3 +193,6 @@ async fn with_safe_headers(request: Request, next: Next) -> Response {
 }
 
 type Here = State<Shared>;
+
+#[cfg(test)]
+mod tests;

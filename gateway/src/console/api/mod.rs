@@ -62,6 +62,11 @@ pub fn router(console: Shared) -> Router<Shared> {
         .layer(middleware::from_fn_with_state(console, auth::members_only))
 }
 
+#[cfg(test)]
+pub(super) fn paths() -> impl Iterator<Item = &'static str> {
+    routes().into_iter().map(|(path, _)| path)
+}
+
 async fn description() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], DESCRIPTION)
 }

@@ -51,6 +51,14 @@ impl Rendered {
     }
 }
 
+#[cfg(test)]
+impl Rendered {
+    /// How often the section that changed most has changed.
+    pub fn newest_version(&self) -> u64 {
+        self.0.iter().flatten().map(Fragment::version).max().unwrap_or(0)
+    }
+}
+
 /// How pages and streams reach the renderer.
 pub struct Live {
     asked: mpsc::Sender<oneshot::Sender<Arc<Rendered>>>,
