@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gateway::clock::Clock;
+use gateway::punch::UnixMs;
+use harness::face::{Face, FaceTerminal, Timings};
 use harness::workers::InventedWorker;
-use jiff::tz::Offset;
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
-use serde_json::{Value, json};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -17,7 +17,6 @@ use tokio::task::JoinSet;
 const SILENCE: Duration = Duration::from_secs(60);
 /// Punches of one worker are this far apart, so that none is a duplicate of another.
 const BETWEEN_PUNCHES_MS: i64 = 61_000;
-const SITE_OFFSET: Offset = Offset::constant(8);
 
 /// Which punches to push, and where to.
 #[derive(Clone)]
@@ -31,6 +30,9 @@ pub struct Load {
 
 /// How it went.
 pub struct Pushed {
+    /// When the first punch left.
+    pub began: Instant,
+    /// Until the last acknowledgement.
     pub took: Duration,
     pub punches: usize,
     /// From push to acknowledgement, sorted.
@@ -59,7 +61,7 @@ impl Load {
             terminals.spawn(async move {
                 let mut terminal = Terminal::connect(&load, index, clock).await;
                 start.wait().await;
-                terminal.push_all(&load).await
+                terminal.push_all().await
             });
         }
         start.wait().await;
@@ -67,94 +69,85 @@ impl Load {
         let mut latencies: Vec<Duration> = terminals.join_all().await.into_iter().flatten().collect();
         let took = clock.instant() - began;
         latencies.sort_unstable();
-        Pushed { took, punches: latencies.len(), latencies }
+        Pushed { began, took, punches: latencies.len(), latencies }
+    }
+
+    /// A terminal with all its records already in its store.
+    fn terminal(&self, index: usize, now: UnixMs) -> FaceTerminal {
+        let mut terminal = FaceTerminal::new(&self.serials[index], Timings::REAL);
+        for record in 0..self.records_per_terminal {
+            let turn = record * self.serials.len() + index;
+            let worker = &self.workers[turn % self.workers.len()];
+            terminal.punch(self.time_of(turn, now), Face::of(&worker.worker_id));
+        }
+        terminal
+    }
+
+    /// The workers punch in turn, over all terminals; the last round is a minute ago.
+    fn time_of(&self, turn: usize, now: UnixMs) -> UnixMs {
+        let rounds = (self.serials.len() * self.records_per_terminal).div_ceil(self.workers.len());
+        let rounds_ago = rounds - turn / self.workers.len();
+        now.plus_ms(-(rounds_ago as i64) * BETWEEN_PUNCHES_MS)
     }
 }
 
+/// The simulated terminal on a connection that is as thin as can be.
 struct Terminal {
-    index: usize,
-    serial: String,
+    logic: FaceTerminal,
     client: AsyncClient,
     connection: EventLoop,
     clock: Clock,
-    started_ms: i64,
 }
 
 impl Terminal {
     async fn connect(load: &Load, index: usize, clock: Clock) -> Terminal {
-        let serial = load.serials[index].clone();
-        let mut options = MqttOptions::new(&serial, load.address.ip().to_string(), load.address.port());
+        let logic = load.terminal(index, clock.now());
+        let mut options = MqttOptions::new(logic.serial(), load.address.ip().to_string(), load.address.port());
         options.set_keep_alive(Duration::from_secs(60));
-        let (client, connection) = AsyncClient::new(options, 16);
-        let started_ms = clock.now().0;
-        let commands = format!("mqtt/face/{serial}");
-        client.subscribe(commands, QoS::AtLeastOnce).await.expect("room in the channel");
-        let mut terminal = Terminal { index, serial, client, connection, clock, started_ms };
-        let online = json!({ "operator": "Online", "info": {
-            "facesluiceId": terminal.serial, "username": "admin", "time": terminal.local_time(terminal.clock.now().0),
-            "ip": "127.0.0.1", "facesname": terminal.serial,
-        }});
-        terminal.publish("mqtt/face/basic", &online).await;
-        terminal.heard("Online-Ack", |_| true).await;
+        let (client, connection) = AsyncClient::new(options, 64);
+        client.subscribe(logic.command_topic(), QoS::AtLeastOnce).await.expect("room in the channel");
+        let mut terminal = Terminal { logic, client, connection, clock };
+        while !matches!(terminal.next_packet().await, Packet::SubAck(_)) {}
         terminal
     }
 
     /// Gives the time from each push to its acknowledgement.
-    async fn push_all(&mut self, load: &Load) -> Vec<Duration> {
-        let topic = format!("mqtt/face/{}/Rec", self.serial);
-        let mut latencies = Vec::with_capacity(load.records_per_terminal);
-        for record in 1..=load.records_per_terminal {
-            let punch = self.punch(load, record);
-            let began: Instant = self.clock.instant();
-            self.publish(&topic, &punch).await;
-            let number = record.to_string();
-            self.heard("PushAck", |info| info["SnapOrRecordID"].as_str() == Some(&number)).await;
-            latencies.push(self.clock.instant() - began);
+    async fn push_all(&mut self) -> Vec<Duration> {
+        let mut latencies = Vec::with_capacity(self.logic.waiting());
+        self.logic.handle_link_up(self.clock.now());
+        let mut pushed_at = self.clock.instant();
+        while self.logic.waiting() > 0 {
+            if self.transmit().await {
+                pushed_at = self.clock.instant();
+            }
+            let Packet::Publish(message) = self.next_packet().await else { continue };
+            let waiting = self.logic.waiting();
+            self.logic.handle_message(self.clock.now(), &String::from_utf8_lossy(&message.payload));
+            if self.logic.waiting() < waiting {
+                latencies.push(self.clock.instant() - pushed_at);
+            }
         }
         latencies
     }
 
-    /// The workers punch in turn, over all terminals; the last round is about now.
-    fn punch(&self, load: &Load, record: usize) -> Value {
-        let turn = (record - 1) * load.serials.len() + self.index;
-        let worker = &load.workers[turn % load.workers.len()];
-        let rounds = (load.serials.len() * load.records_per_terminal).div_ceil(load.workers.len());
-        let rounds_ago = rounds - turn / load.workers.len();
-        let time = self.local_time(self.started_ms - rounds_ago as i64 * BETWEEN_PUNCHES_MS);
-        json!({ "operator": "RecPush", "info": {
-            "customId": worker.worker_id, "personId": record.to_string(), "RecordID": record.to_string(),
-            "VerifyStatus": "1", "PersonType": "0", "similarity1": "91.400002", "similarity2": "0.000000",
-            "Sendintime": 0, "direction": "entr", "otype": "1", "persionName": worker.name,
-            "facesluiceId": self.serial, "facesluiceName": self.serial, "idCard": worker.id_number, "telnum": " ",
-            "left": "263", "top": "481", "right": "626", "bottom": "831", "time": time, "PushType": "0",
-            "OpendoorWay": "0", "cardNum2": "1", "RFIDCard": "0", "szQrCodeData": "", "isNoMask": "0",
-            "dwFileIndex": "0", "dwFilePos": "32047104",
-        }})
+    /// Says whether a record was among what was sent.
+    async fn transmit(&mut self) -> bool {
+        let mut is_record = false;
+        while let Some(outgoing) = self.logic.poll_transmit() {
+            is_record |= outgoing.topic.ends_with("/Rec");
+            let sent = self.client.publish(outgoing.topic, QoS::AtMostOnce, false, outgoing.payload).await;
+            sent.expect("the connection's other half is in the same struct");
+        }
+        is_record
     }
 
-    fn local_time(&self, unix_ms: i64) -> String {
-        let at = jiff::Timestamp::from_millisecond(unix_ms).expect("a time of this century");
-        SITE_OFFSET.to_datetime(at).strftime("%Y-%m-%d %H:%M:%S").to_string()
-    }
-
-    /// As real terminals do: quality of service 0, not retained.
-    async fn publish(&mut self, topic: &str, message: &Value) {
-        let sent = self.client.publish(topic, QoS::AtMostOnce, false, message.to_string()).await;
-        sent.expect("the connection's other half is in the same struct");
-    }
-
-    /// Goes on until the gateway says `operator` with such an `info`; answers nothing else that it says.
-    async fn heard(&mut self, operator: &str, wanted: impl Fn(&Value) -> bool) {
+    async fn next_packet(&mut self) -> Packet {
         loop {
-            let message = match tokio::time::timeout(SILENCE, self.connection.poll()).await {
-                Ok(Ok(Event::Incoming(Packet::Publish(message)))) => message,
-                Ok(Ok(_)) => continue,
-                Ok(Err(error)) => panic!("terminal {}: {error}", self.serial),
-                Err(_) => panic!("terminal {}: no {operator} in {SILENCE:?}", self.serial),
-            };
-            let message: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
-            if message["operator"] == operator && wanted(&message["info"]) {
-                return;
+            match tokio::time::timeout(SILENCE, self.connection.poll()).await {
+                Ok(Ok(Event::Incoming(packet))) => return packet,
+                Ok(Ok(Event::Outgoing(_))) => {}
+                Ok(Err(error)) => panic!("terminal {}: {error}", self.logic.serial()),
+                Err(_) => panic!("terminal {}: nothing was heard for {SILENCE:?}", self.logic.serial()),
             }
         }
     }
