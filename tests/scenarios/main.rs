@@ -1,1 +1,3 @@
+//! Stories about a whole site, one file each.
 
+mod reader_line;

@@ -109,6 +109,11 @@ impl Station {
         at_once.into_iter().chain(collect).fold(self.status_at, Instant::min)
     }
 
+    /// When something of this reader is over although nobody answers.
+    pub(super) fn expires_at(&self) -> Option<Instant> {
+        self.commands.expires_at()
+    }
+
     /// Whether somebody at the gate waits for the next question.
     pub(super) fn is_urgent(&self) -> bool {
         self.commit_due || self.feedback.next().is_some() || !self.commands.is_empty()
