@@ -3,6 +3,29 @@
 //! `append` makes facts durable: one group commit to the hash-chained ledger, one `fdatasync`, then every answer of the
 //! group. A follower brings sled (outboxes, dedup keys, roster, indexes) behind the ledger; losing sled loses nothing.
 //! Knows nothing about terminals or platforms.
+//!
+//! ```text
+//! data/lock            held by the process that has the store open
+//! data/ledger/         the truth: segment files ([`ledger`])
+//! data/quarantine/     copies of damaged bytes
+//! data/view/           sled ([`view`]); view.bad-<date>/ is one that could not be used
+//! data/photos/ab/      photos by content hash ([`photos`])
+//! data/reserve         space to say that the disk is full
+//! ```
+//!
+//! Threads: `store-writer` appends, `store-follower` applies, `store-check` reads the closed segments once after each
+//! start and reports damage. They end when the store is closed or its last handle is dropped.
+
+mod dedup;
+mod follower;
+pub mod ledger;
+mod opening;
+mod photos;
+mod shared;
+#[cfg(test)]
+mod tests;
+pub mod view;
+mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +34,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+use crate::clock::Clock;
 use crate::punch::*;
+use opening::Handles;
+use writer::Request;
+
+pub use view::query::View;
 
 /// How to open a store.
 #[derive(Clone, Debug)]
@@ -23,7 +51,9 @@ pub struct StoreOptions {
 
 /// A handle on the open store; clones share it.
 #[derive(Clone)]
-pub struct Store {}
+pub struct Store {
+    handles: Arc<Handles>,
+}
 
 /// A fact with its place in the ledger, as the view has applied it.
 #[derive(Debug)]
@@ -173,6 +203,13 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
+impl<T> Default for Page<T> {
+    /// Nothing, and nothing after it.
+    fn default() -> Self {
+        Page { items: Vec::new(), next: None }
+    }
+}
+
 /// Everything the ledger says about one punch.
 #[derive(Clone, Debug)]
 pub struct Story {
@@ -186,67 +223,126 @@ pub struct Story {
 impl Store {
     /// Opens or creates the store and starts its writer and follower threads. Blocks; cleans up after a crash: cuts a
     /// torn tail, steps over damage (recorded as gaps), rebuilds the view when it does not open.
-    pub fn open(_options: StoreOptions, _clock: crate::clock::Clock) -> Result<Store, OpenError> {
-        todo!()
+    pub fn open(options: StoreOptions, clock: Clock) -> Result<Store, OpenError> {
+        Store::open_tuned(options, clock, Tuning::default())
+    }
+
+    fn open_tuned(options: StoreOptions, clock: Clock, tuning: Tuning) -> Result<Store, OpenError> {
+        Ok(Store { handles: Arc::new(opening::open(options, clock, tuning)?) })
     }
 
     /// Makes facts durable, all of them or none. When it returns, the ledger is synced and a crash loses nothing of it.
     /// A punch whose id is known is not written again. Waits while the writer is busy.
-    pub async fn append(&self, _facts: Vec<Fact>) -> Result<Vec<Appended>, AppendError> {
-        todo!()
+    ///
+    /// A caller that goes away while it waits leaves the facts to be stored or not.
+    pub async fn append(&self, facts: Vec<Fact>) -> Result<Vec<Appended>, AppendError> {
+        let (request, answer) = Request::new(&facts)?;
+        drop(facts);
+        self.handles.requests.send(request).await.map_err(|_| AppendError::Closed)?;
+        answer.await.map_err(|_| AppendError::Closed)?
     }
 
-    /// Waits until the view contains everything up to `seq`.
-    pub async fn applied(&self, _seq: Seq) {
-        todo!()
+    /// Waits until the view contains everything up to `seq`, or the store is closed.
+    pub async fn applied(&self, seq: Seq) {
+        let mut applied = self.handles.shared.applied.subscribe();
+        tokio::select! {
+            _ = applied.wait_for(|applied| *applied >= seq) => {}
+            () = self.handles.ended.cancelled() => {}
+        }
     }
 
     /// Facts as the view applies them, in order. A slow receiver is told how many it missed and reads the view again.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Recorded>> {
-        todo!()
+        self.handles.shared.events.subscribe()
     }
 
     /// Whether facts are taken now; changes are also sent to `watch_health`.
     pub fn health(&self) -> StoreHealth {
-        todo!()
+        self.handles.shared.health.borrow().clone()
     }
 
     pub fn watch_health(&self) -> tokio::sync::watch::Receiver<StoreHealth> {
-        todo!()
+        self.handles.shared.health.subscribe()
     }
 
     /// Counters since the start: (facts, group commits, bytes written to the ledger).
     pub fn counters(&self) -> StoreCounters {
-        todo!()
+        self.handles.shared.counters.read()
     }
 
     /// Stores a photo durably under its content hash. The same photo twice costs nothing.
-    pub async fn put_photo(&self, _jpeg: Bytes) -> Result<PhotoHash, AppendError> {
-        todo!()
+    pub async fn put_photo(&self, jpeg: Bytes) -> Result<PhotoHash, AppendError> {
+        if self.handles.stop.is_cancelled() {
+            return Err(AppendError::Closed);
+        }
+        match self.health() {
+            StoreHealth::Open => {}
+            StoreHealth::Failing { cause, .. } => return Err(AppendError::Unavailable(cause)),
+            StoreHealth::Full { free_bytes, .. } => {
+                return Err(AppendError::Unavailable(format!("the disk is full ({free_bytes} bytes free)")));
+            }
+        }
+        let dir = self.handles.shared.paths.photos.clone();
+        let stored = blocking(move || photos::put(&dir, &jpeg)).await;
+        stored.map_err(|error| AppendError::Unavailable(format!("the photo cannot be stored: {error}")))
     }
 
-    pub async fn photo(&self, _hash: PhotoHash) -> Result<Option<Bytes>, std::io::Error> {
-        todo!()
+    pub async fn photo(&self, hash: PhotoHash) -> Result<Option<Bytes>, std::io::Error> {
+        let dir = self.handles.shared.paths.photos.clone();
+        let bytes = blocking(move || photos::get(&dir, hash)).await?;
+        Ok(bytes.map(Bytes::from))
     }
 
     /// The read side. Its methods block for as long as a few page reads take: call it from the blocking pool
     /// (`tokio::task::spawn_blocking`) or through [`Store::read`].
     pub fn view(&self) -> View {
-        todo!()
+        View::new(self.handles.shared.clone())
     }
 
     /// Runs `query` on the blocking pool.
     pub async fn read<T: Send + 'static>(&self, query: impl FnOnce(&View) -> T + Send + 'static) -> T {
         let view = self.view();
-        match tokio::task::spawn_blocking(move || query(&view)).await {
-            Ok(answer) => answer,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
+        blocking(move || query(&view)).await
     }
 
     /// Flushes and stops the threads. Appends in flight are answered first.
     pub async fn close(self) {
-        todo!()
+        let handles = self.handles.clone();
+        blocking(move || handles.close()).await;
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+/// Sizes that tests choose differently.
+#[derive(Clone, Copy, Debug)]
+struct Tuning {
+    /// Size of a segment file.
+    segment_bytes: u64,
+    /// Space kept back to say that the disk is full.
+    reserve_bytes: u64,
+    /// The low-water mark is 5 % of the disk, but no more than this.
+    low_water_max: u64,
+    /// A view that lacks no more facts than this catches up while the store opens; otherwise behind running intake.
+    catch_up_at_open: u64,
+    /// Facts in the ledger that the view may lack before appends wait for it; each costs about 50 bytes of memory.
+    pending_room: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Tuning {
+            segment_bytes: 8 << 20,
+            reserve_bytes: 8 << 20,
+            low_water_max: 512 << 20,
+            catch_up_at_open: 50_000,
+            pending_room: 65_536,
+        }
     }
 }
 
@@ -257,115 +353,6 @@ pub struct StoreCounters {
     pub commits: u64,
     pub ledger_bytes: u64,
     pub view_bytes: u64,
-}
-
-/// The read side of the store: what the follower has applied.
-#[derive(Clone)]
-pub struct View {}
-
-impl View {
-    pub fn punch(&self, _id: PunchId) -> Option<PunchRow> {
-        todo!()
-    }
-    /// A listing in order of ledger sequence.
-    pub fn punches(&self, _filter: &PunchFilter, _cursor: Option<&str>, _limit: usize) -> Page<PunchRow> {
-        todo!()
-    }
-    /// The most recent punches, newest first.
-    pub fn latest(&self, _limit: usize) -> Vec<PunchRow> {
-        todo!()
-    }
-    pub fn story(&self, _id: PunchId) -> Option<Story> {
-        todo!()
-    }
-    /// Punches without any judgement, oldest first, whole.
-    pub fn unjudged(&self, _limit: usize) -> Vec<Punch> {
-        todo!()
-    }
-    /// Held punches after `after`, oldest first, whole.
-    pub fn held(&self, _after: Seq, _limit: usize) -> Vec<(Seq, Punch)> {
-        todo!()
-    }
-    /// Verified punches of a worker with punch times in `from..=to`, oldest first.
-    pub fn verified_of(&self, _worker: &WorkerId, _from: UnixMs, _to: UnixMs) -> Vec<Presence> {
-        todo!()
-    }
-    /// The worker's latest verified punch before `time`.
-    pub fn last_verified_before(&self, _worker: &WorkerId, _time: UnixMs) -> Option<Presence> {
-        todo!()
-    }
-    /// Every worker's last verified punch (by punch time) at or after `since`.
-    pub fn presences(&self, _since: UnixMs) -> Vec<Presence> {
-        todo!()
-    }
-
-    pub fn worker(&self, _id: &WorkerId) -> Option<Worker> {
-        todo!()
-    }
-    /// All workers, by id.
-    pub fn workers(&self) -> Vec<Worker> {
-        todo!()
-    }
-    pub fn worker_by_id_number(&self, _id_number: &str) -> Option<Worker> {
-        todo!()
-    }
-    /// The worker with this badge; `Low24` badges match on their 24 bits.
-    pub fn worker_by_badge(&self, _badge: Badge) -> Option<Worker> {
-        todo!()
-    }
-    /// The worker whose badge has these low 24 bits; `None` when several have.
-    pub fn worker_by_badge24(&self, _low24: u32) -> Option<Worker> {
-        todo!()
-    }
-    /// The ledger sequence of the last roster change; 0 when there was none.
-    pub fn roster_version(&self) -> Seq {
-        todo!()
-    }
-
-    /// Verified punches without a receipt of this platform, in ledger order, after `after`.
-    pub fn outbox(&self, _platform: &PlatformName, _after: Seq, _limit: usize) -> Vec<(Outgoing, UploadRow)> {
-        todo!()
-    }
-    pub fn upload(&self, _platform: &PlatformName, _subject: &Subject) -> Option<UploadRow> {
-        todo!()
-    }
-    /// Subjects of this platform that are `Sending`, `Accepted` or `Unknown`: what a restarted courier must settle.
-    pub fn uploads_in_flight(&self, _platform: &PlatformName) -> Vec<(Subject, UploadRow)> {
-        todo!()
-    }
-    /// Subjects of this platform other than punches (registrations), with their state.
-    pub fn registrations(&self, _platform: &PlatformName) -> Vec<(Subject, UploadRow)> {
-        todo!()
-    }
-    /// For the API: all uploads of a platform, optionally in one state.
-    pub fn uploads(
-        &self,
-        _platform: &PlatformName,
-        _state: Option<UploadState>,
-        _cursor: Option<&str>,
-        _limit: usize,
-    ) -> Page<(Subject, UploadRow)> {
-        todo!()
-    }
-    pub fn depth(&self, _platform: &PlatformName) -> Depth {
-        todo!()
-    }
-    /// The highest job number of this platform in the ledger; 0 when there is none.
-    pub fn last_job(&self, _platform: &PlatformName) -> JobId {
-        todo!()
-    }
-
-    pub fn adoptions(&self) -> Vec<Adoption> {
-        todo!()
-    }
-    /// The latest gaps, newest first.
-    pub fn gaps(&self, _limit: usize) -> Vec<(Seq, Gap)> {
-        todo!()
-    }
-    /// Punches in the ledger, and how many of them are in which verdict kind (`unjudged` among them).
-    pub fn totals(&self) -> Totals {
-        todo!()
-    }
 }
 
 /// Counts over the whole view, kept as counters.

@@ -1,0 +1,129 @@
+//! The ledger as text, for people and for a case: one line per fact, with its place in the chain. Reads only.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::reader::{Item, PlacedFrame, Walk};
+use super::seal::unseal;
+
+/// The form of an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object per line.
+    Jsonl,
+    /// A table; the fact itself is JSON in the last column.
+    Csv,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Csv(#[from] csv::Error),
+}
+
+#[derive(Serialize)]
+struct Line {
+    seq: u64,
+    segment: u32,
+    offset: u64,
+    hash: String,
+    previous_hash: String,
+    kind: String,
+    fact: Value,
+}
+
+/// Writes every readable fact in order; returns how many.
+pub fn export(dir: &Path, out: impl Write, format: Format) -> Result<u64, ExportError> {
+    match format {
+        Format::Jsonl => {
+            let mut out = io::BufWriter::new(out);
+            let count = for_each(dir, |line| {
+                serde_json::to_writer(&mut out, &line)?;
+                Ok(out.write_all(b"\n")?)
+            })?;
+            out.flush()?;
+            Ok(count)
+        }
+        Format::Csv => {
+            let mut table = csv::Writer::from_writer(out);
+            table.write_record(["seq", "segment", "offset", "hash", "previous_hash", "kind", "fact"])?;
+            let count = for_each(dir, |line| {
+                let Line { seq, segment, offset, hash, previous_hash, kind, fact } = line;
+                let numbers = [seq.to_string(), segment.to_string(), offset.to_string()];
+                let texts = [hash, previous_hash, kind, fact.to_string()];
+                Ok(table.write_record(numbers.iter().chain(&texts))?)
+            })?;
+            table.flush()?;
+            Ok(count)
+        }
+    }
+}
+
+fn for_each(dir: &Path, mut write: impl FnMut(Line) -> Result<(), ExportError>) -> Result<u64, ExportError> {
+    let mut count = 0;
+    let mut walk = Walk::all(dir);
+    while let Some(item) = walk.next()? {
+        if let Item::Fact(frame) = item {
+            write(line(&frame)?)?;
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
+fn line(frame: &PlacedFrame) -> Result<Line, ExportError> {
+    let (kind, fact) = match unseal(&frame.payload) {
+        Ok(fact) => match serde_json::to_value(&fact)? {
+            Value::Object(object) => object.into_iter().next().unwrap_or_default(),
+            other => (String::new(), other),
+        },
+        Err(error) => ("unreadable".to_owned(), json!({ "reason": error.to_string() })),
+    };
+    Ok(Line {
+        seq: frame.header.seq,
+        segment: frame.at.segment,
+        offset: frame.at.offset,
+        hash: hex::encode(frame.hash()),
+        previous_hash: hex::encode(frame.header.previous),
+        kind: kind.to_lowercase(),
+        fact: readable(fact),
+    })
+}
+
+/// Byte strings as text when they are text, else as hex: JSON would make lists of numbers of them.
+fn readable(value: Value) -> Value {
+    match value {
+        Value::Object(object) => object.into_iter().map(|(key, value)| (key, readable(value))).collect(),
+        Value::Array(items) => match bytes(&items) {
+            Some(bytes) => Value::String(text_or_hex(bytes)),
+            None => items.into_iter().map(readable).collect(),
+        },
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => other,
+    }
+}
+
+/// No fact holds a list of numbers that is not a byte string.
+fn bytes(items: &[Value]) -> Option<Vec<u8>> {
+    if items.is_empty() {
+        return None;
+    }
+    items.iter().map(|item| item.as_u64().and_then(|number| u8::try_from(number).ok())).collect()
+}
+
+fn text_or_hex(bytes: Vec<u8>) -> String {
+    const HASH_LENGTHS: [usize; 2] = [16, 32];
+    if HASH_LENGTHS.contains(&bytes.len()) {
+        return hex::encode(bytes);
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => format!("hex:{}", hex::encode(error.into_bytes())),
+    }
+}

@@ -1,0 +1,188 @@
+//! Puts the store together: takes the lock, finds the ledger's end, opens the view, starts the threads.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::follower::Follower;
+use super::ledger::recover::{self, Tail};
+use super::ledger::{Ledger, check};
+use super::shared::{Paths, Shared};
+use super::view::engine::ViewError;
+use super::writer::{Request, Writer};
+use super::{AppendError, OpenError, StoreOptions, Tuning, photos};
+use crate::clock::Clock;
+use crate::punch::{Fact, Gap, GapKind, Seq};
+
+/// Appends that may wait for the writer before further callers wait to hand theirs in.
+const WAITING_APPENDS: usize = 1024;
+/// The lock of a process that has just ended may be released late.
+const LOCK_TRIES: u32 = 30;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+/// A report that the ledger did not take is given again after this time.
+const REPORT_AGAIN: Duration = Duration::from_secs(5);
+
+/// What all handles of a store share.
+pub struct Handles {
+    pub shared: Arc<Shared>,
+    pub requests: mpsc::Sender<Request>,
+    /// The order to stop.
+    pub stop: CancellationToken,
+    /// The threads have ended.
+    pub ended: CancellationToken,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    lock: Mutex<Option<File>>,
+}
+
+impl Handles {
+    /// Stops the threads and waits for them. The directory can be opened again afterwards.
+    pub fn close(&self) {
+        self.stop.cancel();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store panicked");
+            }
+        }
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.ended.cancel();
+    }
+}
+
+impl Drop for Handles {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Opens a store.
+pub fn open(options: StoreOptions, clock: Clock, tuning: Tuning) -> Result<Handles, OpenError> {
+    let paths = Paths::new(&options.dir);
+    let here = |source| OpenError::Io { path: options.dir.clone(), source };
+    fs::create_dir_all(&options.dir).map_err(here)?;
+    let lock = take_lock(&paths.lock)?;
+    photos::prepare(&paths.photos).map_err(|source| OpenError::Io { path: paths.photos.clone(), source })?;
+    let tail = recover::recover(&paths.ledger, &paths.quarantine)
+        .map_err(|source| OpenError::Io { path: paths.ledger.clone(), source })?;
+    if let Some(torn) = tail.torn {
+        tracing::warn!(segment = torn.at.segment, offset = torn.at.offset, bytes = torn.length, "a torn tail was cut");
+    }
+
+    let shared = Arc::new(Shared::new(paths.clone(), clock.clone(), tail.end, Seq(tail.last_seq)));
+    let mut follower = Follower::new(shared.clone(), options.platforms, tuning);
+    let trouble = follower.open();
+    let found = missing_tail(&tail, trouble.as_ref(), &clock);
+    let ledger = Ledger::new(&paths.ledger, &tail, tuning.segment_bytes);
+    let (requests, waiting) = mpsc::channel(WAITING_APPENDS);
+    let stop = CancellationToken::new();
+    let writer = Writer::new(shared.clone(), ledger, waiting, stop.clone(), tuning);
+    let reports = Reports { requests: requests.downgrade(), stop: stop.clone(), shared: shared.clone() };
+    let last_segment = tail.last_segment;
+    let threads = vec![
+        start("store-writer", move || writer.run()).map_err(here)?,
+        start("store-follower", move || follower.run()).map_err(here)?,
+        start("store-check", move || reports.run(&paths, last_segment, found)).map_err(here)?,
+    ];
+    let ended = CancellationToken::new();
+    Ok(Handles { shared, requests, stop, ended, threads: Mutex::new(threads), lock: Mutex::new(Some(lock)) })
+}
+
+fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
+fn take_lock(path: &Path) -> Result<File, OpenError> {
+    let io = |source| OpenError::Io { path: path.to_owned(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(io)?;
+    let (_never, pause) = std::sync::mpsc::channel::<()>();
+    for _ in 0..LOCK_TRIES {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let _elapsed = pause.recv_timeout(LOCK_PAUSE);
+            }
+            Err(error) => return Err(io(error.into())),
+        }
+    }
+    Err(OpenError::Locked { path: path.parent().unwrap_or(path).to_owned() })
+}
+
+/// The view knew more than the ledger holds: acknowledged facts at its end are gone.
+fn missing_tail(tail: &Tail, trouble: Option<&ViewError>, clock: &Clock) -> Option<Gap> {
+    let Some(ViewError::Ahead { applied }) = trouble else { return None };
+    let cut = match tail.torn {
+        Some(torn) => format!("; {} bytes at offset {} were cut", torn.length, torn.at.offset),
+        None => String::new(),
+    };
+    Some(Gap {
+        terminal: None,
+        at: clock.now(),
+        count: Some(applied.0 - tail.last_seq),
+        kind: GapKind::StoreDamage,
+        detail: format!(
+            "segment {}: facts {} to {applied} were in the ledger and are not any more{cut}",
+            tail.last_segment,
+            tail.last_seq + 1
+        ),
+    })
+}
+
+/// Reports damage in the ledger as facts.
+struct Reports {
+    requests: mpsc::WeakSender<Request>,
+    stop: CancellationToken,
+    shared: Arc<Shared>,
+}
+
+impl Reports {
+    fn run(&self, paths: &Paths, last_segment: u32, found: Option<Gap>) {
+        if let Some(gap) = found {
+            self.report(gap);
+        }
+        let checked = check::check_closed(&paths.ledger, last_segment, &self.stop, |finding| {
+            if let Some(damage) = finding.bytes
+                && let Err(error) = recover::copy_aside(&paths.ledger, &paths.quarantine, damage)
+            {
+                tracing::warn!(%error, "damaged bytes could not be copied aside");
+            }
+            self.report(Gap {
+                terminal: None,
+                at: self.shared.clock.now(),
+                count: finding.count(),
+                kind: GapKind::StoreDamage,
+                detail: finding.to_string(),
+            });
+        });
+        if let Err(error) = checked {
+            tracing::error!(%error, "the closed segments could not be checked");
+        }
+    }
+
+    /// The same damage is found at each start and reported once: such facts are the same by their detail.
+    fn report(&self, gap: Gap) {
+        tracing::error!(detail = gap.detail, "damage in the ledger");
+        loop {
+            let Ok((request, answer)) = Request::new(&[Fact::Gap(gap.clone())]) else { return };
+            let Some(requests) = self.requests.upgrade() else { return };
+            if requests.blocking_send(request).is_err() {
+                return;
+            }
+            drop(requests);
+            match answer.blocking_recv() {
+                Ok(Err(AppendError::Unavailable(_))) => {}
+                Ok(Ok(_) | Err(AppendError::Closed)) | Err(_) => return,
+            }
+            if self.shared.pause(REPORT_AGAIN) {
+                return;
+            }
+        }
+    }
+}

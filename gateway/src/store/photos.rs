@@ -1,0 +1,78 @@
+//! Photos by content hash, each its own file. Durable before the frame that names them; never edited. The same photo
+//! twice costs a look at the directory.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sha2::{Digest, Sha256};
+
+use super::ledger::segment::sync_dir;
+use crate::punch::PhotoHash;
+
+/// `photos/ab/abcdef….jpg`
+fn path(dir: &Path, hash: PhotoHash) -> PathBuf {
+    let name = hash.to_string();
+    dir.join(&name[..2]).join(format!("{name}.jpg"))
+}
+
+/// Makes the shelves and deletes what an interrupted write left behind.
+pub fn prepare(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    for shelf in 0..=u8::MAX {
+        match fs::create_dir(dir.join(hex::encode([shelf]))) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "new") {
+            fs::remove_file(path)?;
+        }
+    }
+    sync_dir(dir)
+}
+
+/// Stores a photo.
+pub fn put(dir: &Path, jpeg: &[u8]) -> io::Result<PhotoHash> {
+    static UNFINISHED: AtomicU64 = AtomicU64::new(0);
+    let hash = PhotoHash(Sha256::digest(jpeg).into());
+    let path = path(dir, hash);
+    let shelf = path.parent().unwrap_or(dir);
+    if path.exists() {
+        // Whoever renamed it may not have synced the shelf yet, or not have lived to.
+        sync_dir(shelf)?;
+        return Ok(hash);
+    }
+    let number = UNFINISHED.fetch_add(1, Ordering::Relaxed);
+    let new = dir.join(format!("{hash}-{number}.new"));
+    let stored = write(&new, jpeg).and_then(|()| fs::rename(&new, &path)).and_then(|()| sync_dir(shelf));
+    if let Err(error) = stored {
+        // What is left of it is deleted at the next start.
+        let _already_gone = fs::remove_file(&new);
+        return Err(error);
+    }
+    Ok(hash)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// A photo's bytes; an error when they are not what was stored.
+pub fn get(dir: &Path, hash: PhotoHash) -> io::Result<Option<Vec<u8>>> {
+    let bytes = match fs::read(path(dir, hash)) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if Sha256::digest(&bytes)[..] != hash.0 {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("photo {hash} is damaged")));
+    }
+    Ok(Some(bytes))
+}

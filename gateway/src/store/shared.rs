@@ -1,0 +1,281 @@
+//! What the threads of the store and its handles share: how far the ledger is durable and the view has followed, the
+//! facts in between, and whether facts are taken.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::{broadcast, watch};
+
+use super::dedup::{DedupKey, Found, Pending};
+use super::ledger::reader::Locus;
+use super::view::engine::ViewError;
+use super::view::keys;
+use super::view::rows::{self, WorkerEntry};
+use super::{Recorded, StoreCounters, StoreHealth};
+use crate::clock::Clock;
+use crate::punch::{Adoption, Seq};
+
+/// Facts that a slow subscriber may be behind before it is told that it missed some.
+const EVENTS: usize = 1024;
+
+/// Where the store keeps what.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    pub ledger: PathBuf,
+    pub quarantine: PathBuf,
+    pub view: PathBuf,
+    pub photos: PathBuf,
+    pub lock: PathBuf,
+    pub reserve: PathBuf,
+}
+
+impl Paths {
+    pub fn new(dir: &Path) -> Paths {
+        Paths {
+            ledger: dir.join("ledger"),
+            quarantine: dir.join("quarantine"),
+            view: dir.join("view"),
+            photos: dir.join("photos"),
+            lock: dir.join("lock"),
+            reserve: dir.join("reserve"),
+        }
+    }
+}
+
+/// See the module.
+pub struct Shared {
+    pub paths: Paths,
+    pub clock: Clock,
+    progress: Mutex<Progress>,
+    moved: Condvar,
+    /// Sequence of the last fact that the view shows.
+    pub applied: watch::Sender<Seq>,
+    pub health: watch::Sender<StoreHealth>,
+    pub events: broadcast::Sender<Arc<Recorded>>,
+    /// `None` while the view is not open.
+    tree: RwLock<Option<sled::Tree>>,
+    pub counters: Counters,
+}
+
+struct Progress {
+    /// Everything before this place is durable.
+    durable: Locus,
+    durable_seq: Seq,
+    pending: Pending,
+    /// How many pending facts there may be before the writer waits for the view.
+    allowance: usize,
+    /// Whether the view has everything that was in the ledger when it was opened.
+    caught_up: bool,
+    /// Read from the ledger while the view is being rebuilt.
+    adoptions: Vec<Adoption>,
+    /// A query found the view unreadable.
+    suspect: Option<ViewError>,
+    closing: bool,
+}
+
+#[derive(Default)]
+pub struct Counters {
+    pub facts: AtomicU64,
+    pub commits: AtomicU64,
+    pub ledger_bytes: AtomicU64,
+    pub view_bytes: AtomicU64,
+}
+
+impl Counters {
+    pub fn read(&self) -> StoreCounters {
+        StoreCounters {
+            facts: self.facts.load(Ordering::Relaxed),
+            commits: self.commits.load(Ordering::Relaxed),
+            ledger_bytes: self.ledger_bytes.load(Ordering::Relaxed),
+            view_bytes: self.view_bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// What the follower is woken for.
+pub enum Work {
+    /// Everything before this place may be applied.
+    Follow(Locus),
+    /// Nothing new came in the given time.
+    Idle,
+    /// A query found the view unreadable.
+    Suspect(ViewError),
+    Close,
+}
+
+impl Shared {
+    pub fn new(paths: Paths, clock: Clock, durable: Locus, durable_seq: Seq) -> Shared {
+        Shared {
+            paths,
+            clock,
+            progress: Mutex::new(Progress {
+                durable,
+                durable_seq,
+                pending: Pending::default(),
+                allowance: 0,
+                caught_up: false,
+                adoptions: Vec::new(),
+                suspect: None,
+                closing: false,
+            }),
+            moved: Condvar::new(),
+            applied: watch::channel(Seq(0)).0,
+            health: watch::channel(StoreHealth::Open).0,
+            events: broadcast::channel(EVENTS).0,
+            tree: RwLock::new(None),
+            counters: Counters::default(),
+        }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tree to read from, while the view is open.
+    pub fn tree(&self) -> Option<sled::Tree> {
+        self.tree.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_tree(&self, tree: Option<sled::Tree>) {
+        *self.tree.write().unwrap_or_else(PoisonError::into_inner) = tree;
+        self.moved.notify_all();
+    }
+
+    /// Everything before `end` is durable now, and `group` is what can come twice of it.
+    pub fn advance(&self, end: Locus, last_seq: Seq, group: Pending) {
+        let mut progress = self.progress();
+        progress.durable = end;
+        progress.durable_seq = last_seq;
+        progress.pending.merge(group);
+        drop(progress);
+        self.moved.notify_all();
+    }
+
+    /// Where the durable part of the ledger ends.
+    pub fn durable(&self) -> (Locus, Seq) {
+        let progress = self.progress();
+        (progress.durable, progress.durable_seq)
+    }
+
+    /// The sequence under which the same fact is stored already. An error says that nobody can tell now.
+    pub fn find(&self, key: &DedupKey) -> Result<Option<Seq>, ViewError> {
+        match self.progress().pending.find(key) {
+            Found::Same(seq) => return Ok(Some(seq)),
+            Found::Changed => return Ok(None),
+            Found::Absent => {}
+        }
+        // The follower takes a fact out of `pending` only after the tree shows it, so it is in one of both.
+        let tree = self.tree().ok_or(ViewError::NotOpen)?;
+        Ok(match key {
+            DedupKey::Punch(id) => read(&tree, &keys::punch(*id))?,
+            DedupKey::Record(digest) => read(&tree, &keys::record(*digest))?,
+            DedupKey::Worker(id, content) => read::<WorkerEntry>(&tree, &keys::worker(id))?
+                .filter(|entry| entry.content == *content)
+                .map(|entry| entry.seq),
+        })
+    }
+
+    /// Waits until the view is near enough; `false` when it is not after `patience`.
+    pub fn wait_for_room(&self, patience: Duration) -> bool {
+        let progress = self.progress();
+        let (progress, _) = self
+            .moved
+            .wait_timeout_while(progress, patience, |progress| {
+                progress.pending.len() > progress.allowance && !progress.closing
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        progress.pending.len() <= progress.allowance
+    }
+
+    /// The facts that the view lacks at an opening, and how many may come on top.
+    pub fn prime(&self, pending: Pending, adoptions: Vec<Adoption>, room: usize) {
+        let mut progress = self.progress();
+        progress.allowance = pending.len() + room;
+        progress.pending = pending;
+        progress.adoptions = adoptions;
+    }
+
+    /// The view shows everything up to `seq` now.
+    pub fn applied(&self, seq: Seq, known: &[(DedupKey, Seq)]) {
+        let mut progress = self.progress();
+        for (key, seq) in known {
+            progress.pending.remove(key, *seq);
+        }
+        drop(progress);
+        self.moved.notify_all();
+        self.applied.send_if_modified(|applied| std::mem::replace(applied, seq) != seq);
+    }
+
+    /// The view has everything that was in the ledger when it was opened, or has it no longer.
+    pub fn set_caught_up(&self, caught_up: bool) {
+        let mut progress = self.progress();
+        progress.caught_up = caught_up;
+        if caught_up {
+            progress.adoptions = Vec::new();
+        }
+        drop(progress);
+        self.moved.notify_all();
+    }
+
+    /// Adopted terminals while the view does not know them yet; `None` when it does.
+    pub fn adoptions(&self) -> Option<Vec<Adoption>> {
+        let progress = self.progress();
+        (!progress.caught_up).then(|| progress.adoptions.clone())
+    }
+
+    /// Blocks until the view has caught up, or the store is closed.
+    pub fn wait_caught_up(&self) {
+        let progress = self.progress();
+        let waited = self.moved.wait_while(progress, |progress| !progress.caught_up && !progress.closing);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Waits for facts after `from`, at most for `patience`.
+    pub fn wait_for_work(&self, from: Locus, patience: Duration) -> Work {
+        let progress = self.progress();
+        let idle =
+            |progress: &mut Progress| progress.durable <= from && !progress.closing && progress.suspect.is_none();
+        let waited = self.moved.wait_timeout_while(progress, patience, idle);
+        let (mut progress, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = progress.suspect.take() {
+            Work::Suspect(error)
+        } else if progress.durable > from {
+            Work::Follow(progress.durable)
+        } else if progress.closing {
+            Work::Close
+        } else {
+            Work::Idle
+        }
+    }
+
+    /// Waits for `patience`; `true` when the store is being closed.
+    pub fn pause(&self, patience: Duration) -> bool {
+        let waited = self.moved.wait_timeout_while(self.progress(), patience, |progress| !progress.closing);
+        waited.unwrap_or_else(PoisonError::into_inner).0.closing
+    }
+
+    /// A query could not read the view: the follower looks after it.
+    pub fn suspect(&self, error: ViewError) {
+        self.progress().suspect.get_or_insert(error);
+        self.moved.notify_all();
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.progress().closing
+    }
+
+    /// Nothing more will be written.
+    pub fn close(&self) {
+        self.progress().closing = true;
+        self.moved.notify_all();
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(tree: &sled::Tree, key: &[u8]) -> Result<Option<T>, ViewError> {
+    match tree.get(key)? {
+        Some(bytes) => rows::decode(&bytes).map(Some).ok_or(ViewError::Row),
+        None => Ok(None),
+    }
+}

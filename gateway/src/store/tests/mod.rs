@@ -1,0 +1,51 @@
+//! Stories of the store, told through its door.
+
+mod reopening;
+mod samples;
+
+use std::path::Path;
+
+use super::{Appended, Store, StoreOptions, Tuning};
+use crate::clock::Clock;
+use crate::punch::{Fact, PlatformName, Seq, UnixMs};
+
+/// Monday, 2 March 2026, 07:00 in China.
+pub const MORNING: UnixMs = UnixMs(1_772_406_000_000);
+
+/// Small segments, so that rolling is exercised too.
+pub const SMALL: Tuning = Tuning {
+    segment_bytes: 64 << 10,
+    reserve_bytes: 64 << 10,
+    low_water_max: 0,
+    catch_up_at_open: 50_000,
+    pending_room: 1_000,
+};
+
+pub fn national() -> PlatformName {
+    PlatformName::from("national")
+}
+
+pub fn options(dir: &Path) -> StoreOptions {
+    StoreOptions { dir: dir.to_owned(), platforms: vec![(national(), None)] }
+}
+
+pub fn open_tuned(options: StoreOptions, tuning: Tuning) -> Store {
+    Store::open_tuned(options, Clock::manual(MORNING), tuning).unwrap()
+}
+
+pub fn open(dir: &Path) -> Store {
+    open_tuned(options(dir), SMALL)
+}
+
+/// Appends and waits until the view shows it.
+pub async fn append(store: &Store, facts: Vec<Fact>) -> Vec<Appended> {
+    let appended = store.append(facts).await.unwrap();
+    let last = appended.iter().map(|place| place.seq).max().unwrap_or_default();
+    store.applied(last).await;
+    appended
+}
+
+/// The last fact there is.
+pub fn last_seq(store: &Store) -> Seq {
+    store.handles.shared.durable().1
+}

@@ -1,0 +1,479 @@
+//! The rules by which facts become rows. Pure but for reads of the tree: the same facts in the same order always give
+//! the same rows.
+
+use super::engine::ViewError;
+use super::keys::{self, SubjectKey};
+use super::rows::{self, LastSeen, LaterFact, PlatformEntry, PunchEntry, UploadEntry, VerdictKind, WorkerEntry};
+use super::staging::Staging;
+use crate::punch::*;
+use crate::store::dedup::{DedupKey, content_digest};
+use crate::store::ledger::reader::Locus;
+use crate::store::{Outgoing, Presence, PunchRow, Totals, UploadRow};
+
+/// The rules of one opening.
+pub struct Rules {
+    /// Platforms with an outbox, each with the first punch time it wants.
+    pub platforms: rows::Platforms,
+}
+
+/// A fact with its place.
+pub struct Placed<'f> {
+    pub seq: Seq,
+    pub at: Locus,
+    pub fact: &'f Fact,
+}
+
+impl Rules {
+    /// Applies a whole fact other than an upload step, which is applied subject by subject.
+    pub fn apply(&self, staging: &mut Staging, placed: &Placed) -> Result<(), ViewError> {
+        let Placed { seq, at, fact } = *placed;
+        match fact {
+            Fact::Punch(punch) => apply_punch(staging, seq, at, punch),
+            Fact::Judgement(judgement) => self.apply_judgement(staging, seq, at, judgement),
+            Fact::Upload(step) => (0..step.subjects.len())
+                .try_for_each(|index| self.apply_subject(staging, placed, step, index))
+                .and_then(|()| apply_job(staging, step)),
+            Fact::Worker(worker) => apply_worker(staging, seq, at, worker),
+            Fact::Gap(gap) => apply_gap(staging, seq, gap),
+            Fact::Quarantine(_) => apply_record(staging, seq, fact, |totals| totals.quarantined += 1),
+            Fact::Stranger(_) => apply_record(staging, seq, fact, |totals| totals.strangers += 1),
+            Fact::Adoption(adoption) => {
+                staging.put(keys::adoption(&adoption.serial), adoption);
+                Ok(())
+            }
+            Fact::Epoch(_) => Ok(()),
+        }
+    }
+
+    fn apply_judgement(
+        &self,
+        staging: &mut Staging,
+        seq: Seq,
+        at: Locus,
+        judgement: &Judgement,
+    ) -> Result<(), ViewError> {
+        let Some(punch) = staging.get::<Seq>(&keys::punch(judgement.punch))? else { return Ok(()) };
+        let Some(mut entry) = staging.get::<PunchEntry>(&keys::row(punch))? else { return Ok(()) };
+        staging.put(keys::later_fact(punch, seq), &LaterFact { at });
+        let before = entry.row.judgement.replace(judgement.clone());
+        staging.put(keys::row(punch), &entry);
+        let row = entry.row;
+
+        count_verdict(staging, before.as_ref(), judgement)?;
+        index_verdict(staging, &row, before.as_ref(), judgement);
+        if let Some(before) = &before {
+            forget_presence(staging, &row, before)?;
+        }
+        see_presence(staging, &row, judgement)?;
+        if judgement.verdict == Verdict::Verified { self.enqueue(staging, &row) } else { self.withdraw(staging, punch) }
+    }
+
+    /// Puts a verified punch into every outbox that wants it and has not had it yet.
+    fn enqueue(&self, staging: &mut Staging, row: &PunchRow) -> Result<(), ViewError> {
+        for (platform, first) in &self.platforms {
+            if first.is_none_or(|first| row.time >= first) {
+                enqueue_for(staging, platform, row)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a punch that no longer counts out of every outbox, unless it has left already.
+    fn withdraw(&self, staging: &mut Staging, punch: Seq) -> Result<(), ViewError> {
+        let subject = SubjectKey::punch(punch);
+        for (platform, _) in &self.platforms {
+            let Some(entry) = staging.get::<UploadEntry>(&keys::upload(platform, &subject))? else { continue };
+            if is_at_rest(entry.row.state) {
+                drop_upload(staging, platform, punch, entry.row.state)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies an upload step to one of its subjects.
+    pub fn apply_subject(
+        &self,
+        staging: &mut Staging,
+        placed: &Placed,
+        step: &UploadStep,
+        index: usize,
+    ) -> Result<(), ViewError> {
+        let Some(subject) = step.subjects.get(index) else { return Ok(()) };
+        let Subject::Punch(id) = subject else {
+            let Some(key) = SubjectKey::registration(subject) else { return Ok(()) };
+            let before = staging.get::<UploadEntry>(&keys::upload(&step.platform, &key))?.map(|entry| entry.row);
+            let row = advance(before.as_ref(), step);
+            put_upload(staging, &step.platform, &key, subject, before.map(|row| row.state), row);
+            return Ok(());
+        };
+        let Some(punch) = staging.get::<Seq>(&keys::punch(*id))? else { return Ok(()) };
+        staging.put(keys::later_fact(punch, placed.seq), &LaterFact { at: placed.at });
+        apply_punch_step(staging, step, subject, punch)
+    }
+}
+
+fn apply_punch(staging: &mut Staging, seq: Seq, at: Locus, punch: &Punch) -> Result<(), ViewError> {
+    if staging.contains(&keys::punch(punch.id))? {
+        return Ok(());
+    }
+    let row = PunchRow {
+        id: punch.id,
+        seq,
+        terminal: punch.terminal.clone(),
+        record: punch.record.as_deref().map(rows::short),
+        time: punch.time,
+        received_at: punch.received_at,
+        direction: punch.direction,
+        method: punch.method,
+        photo: punch.photo,
+        judgement: None,
+    };
+    staging.put(keys::punch(punch.id), &seq);
+    staging.put_bytes(keys::by_time(punch.time, seq), Vec::new());
+    staging.put_bytes(keys::unjudged(seq), Vec::new());
+    staging.put(keys::row(seq), &PunchEntry { at, row });
+    count(staging, |totals| {
+        totals.punches += 1;
+        totals.unjudged += 1;
+    })
+}
+
+fn count(staging: &mut Staging, change: impl FnOnce(&mut Totals)) -> Result<(), ViewError> {
+    let mut totals = staging.get::<Totals>(keys::TOTALS)?.unwrap_or_default();
+    change(&mut totals);
+    staging.put(keys::TOTALS.to_vec(), &totals);
+    Ok(())
+}
+
+fn count_verdict(staging: &mut Staging, before: Option<&Judgement>, now: &Judgement) -> Result<(), ViewError> {
+    fn counter(totals: &mut Totals, verdict: Option<Verdict>) -> &mut u64 {
+        match verdict {
+            None => &mut totals.unjudged,
+            Some(Verdict::Verified) => &mut totals.verified,
+            Some(Verdict::Held(_)) => &mut totals.held,
+            Some(Verdict::Rejected(_)) => &mut totals.rejected,
+        }
+    }
+    count(staging, |totals| {
+        let left = counter(totals, before.map(|before| before.verdict));
+        *left = left.saturating_sub(1);
+        *counter(totals, Some(now.verdict)) += 1;
+    })
+}
+
+fn index_verdict(staging: &mut Staging, row: &PunchRow, before: Option<&Judgement>, now: &Judgement) {
+    let seq = row.seq;
+    match before.map(|before| before.verdict) {
+        None => staging.delete(keys::unjudged(seq)),
+        Some(Verdict::Held(_)) => staging.delete(keys::held(seq)),
+        Some(Verdict::Verified | Verdict::Rejected(_)) => {}
+    }
+    if let Verdict::Held(_) = now.verdict {
+        staging.put_bytes(keys::held(seq), Vec::new());
+    }
+    if let Some(worker) = before.and_then(|before| before.worker.as_ref()) {
+        staging.delete(keys::by_worker(worker, row.time, seq));
+    }
+    if let Some(worker) = &now.worker {
+        let kind = VerdictKind::of(now.verdict);
+        staging.put_bytes(keys::by_worker(worker, row.time, seq), vec![kind.byte()]);
+    }
+}
+
+/// When the punch was its worker's last verified one, the one before it takes its place.
+fn forget_presence(staging: &mut Staging, row: &PunchRow, before: &Judgement) -> Result<(), ViewError> {
+    let (Verdict::Verified, Some(worker)) = (before.verdict, &before.worker) else { return Ok(()) };
+    let key = keys::presence(worker);
+    if staging.get::<LastSeen>(&key)?.is_none_or(|last| last.seq != row.seq) {
+        return Ok(());
+    }
+    let verified = [VerdictKind::Verified.byte()];
+    let last = staging.last_with(&keys::of_worker(worker), &verified)?;
+    let last = match last.as_deref().and_then(keys::trailing_seq) {
+        Some(seq) => staging.get::<PunchEntry>(&keys::row(seq))?,
+        None => None,
+    };
+    match last.and_then(|entry| presence(&entry.row).map(|presence| LastSeen { seq: entry.row.seq, presence })) {
+        Some(last) => staging.put(key, &last),
+        None => staging.delete(key),
+    }
+    Ok(())
+}
+
+fn see_presence(staging: &mut Staging, row: &PunchRow, now: &Judgement) -> Result<(), ViewError> {
+    let (Verdict::Verified, Some(worker), Some(presence)) = (now.verdict, &now.worker, presence(row)) else {
+        return Ok(());
+    };
+    let key = keys::presence(worker);
+    let last = staging.get::<LastSeen>(&key)?;
+    if last.is_none_or(|last| (last.presence.time, last.seq) <= (row.time, row.seq)) {
+        staging.put(key, &LastSeen { seq: row.seq, presence });
+    }
+    Ok(())
+}
+
+/// What a verified punch says of where its worker is.
+pub fn presence(row: &PunchRow) -> Option<Presence> {
+    let judgement = row.judgement.as_ref().filter(|judgement| judgement.verdict == Verdict::Verified)?;
+    Some(Presence {
+        worker: judgement.worker.clone()?,
+        punch: row.id,
+        terminal: row.terminal.clone(),
+        time: row.time,
+        direction: judgement.direction,
+    })
+}
+
+/// Puts a verified punch into one outbox. A punch that this platform has had is left alone, but while it waits there
+/// it leaves as it was judged last.
+pub fn enqueue_for(staging: &mut Staging, platform: &PlatformName, row: &PunchRow) -> Result<(), ViewError> {
+    let Some(outgoing) = outgoing(row) else { return Ok(()) };
+    let subject = SubjectKey::punch(row.seq);
+    let before = staging.get::<UploadEntry>(&keys::upload(platform, &subject))?;
+    if before.as_ref().is_some_and(|entry| !is_at_rest(entry.row.state)) {
+        return Ok(());
+    }
+    staging.put(keys::outgoing(platform, row.seq), &outgoing);
+    if before.is_none() {
+        let changed_at = row.judgement.as_ref().map_or(row.received_at, |judgement| judgement.at);
+        let queued = UploadRow {
+            state: UploadState::Queued,
+            attempts: 0,
+            job: None,
+            serial: None,
+            external: None,
+            reason: None,
+            changed_at,
+        };
+        put_upload(staging, platform, &subject, &Subject::Punch(row.id), None, queued);
+        count_platform(staging, platform, |counts| counts.open += 1)?;
+    }
+    Ok(())
+}
+
+fn outgoing(row: &PunchRow) -> Option<Outgoing> {
+    let Presence { worker, punch, terminal, time, direction } = presence(row)?;
+    Some(Outgoing { seq: row.seq, punch, worker, terminal, time, direction, method: row.method, photo: row.photo })
+}
+
+/// In the outbox and not on its way.
+fn is_at_rest(state: UploadState) -> bool {
+    match state {
+        UploadState::Queued | UploadState::Waiting => true,
+        UploadState::Sending
+        | UploadState::Accepted
+        | UploadState::Confirmed
+        | UploadState::Refused
+        | UploadState::Unknown => false,
+    }
+}
+
+fn apply_punch_step(staging: &mut Staging, step: &UploadStep, subject: &Subject, punch: Seq) -> Result<(), ViewError> {
+    let key = SubjectKey::punch(punch);
+    let before = staging.get::<UploadEntry>(&keys::upload(&step.platform, &key))?.map(|entry| entry.row);
+    let row = advance(before.as_ref(), step);
+    let (old, new) = (before.map(|row| row.state), row.state);
+    put_upload(staging, &step.platform, &key, subject, old, row);
+    count_receipt(staging, &step.platform, old, new)?;
+    if new.is_settled() {
+        return leave_outbox(staging, &step.platform, punch);
+    }
+    let entry = staging.get::<PunchEntry>(&keys::row(punch))?;
+    match entry.and_then(|entry| outgoing(&entry.row)) {
+        Some(outgoing) => enter_outbox(staging, &step.platform, &outgoing),
+        // It was judged again while it was on its way, and came back.
+        None if is_at_rest(new) => drop_upload(staging, &step.platform, punch, new),
+        None => Ok(()),
+    }
+}
+
+/// A subject's row after a step.
+fn advance(before: Option<&UploadRow>, step: &UploadStep) -> UploadRow {
+    let (state, serial, external, reason) = match &step.step {
+        Step::Waiting { reason } => (UploadState::Waiting, None, None, Some(reason)),
+        Step::Sending { request_hash: _ } => (UploadState::Sending, None, None, None),
+        Step::Accepted { serial } => (UploadState::Accepted, Some(serial), None, None),
+        Step::Confirmed { external, note } => (UploadState::Confirmed, None, external.as_ref(), note.as_ref()),
+        Step::Refused { reason } => (UploadState::Refused, None, None, Some(reason)),
+        Step::Requeued { reason } => (UploadState::Queued, None, None, Some(reason)),
+        Step::Unknown { reason } => (UploadState::Unknown, None, None, Some(reason)),
+    };
+    let carried = state != UploadState::Waiting;
+    let job = (step.job, step.method.clone());
+    UploadRow {
+        state,
+        attempts: before.map_or(0, |row| row.attempts) + u32::from(state == UploadState::Sending),
+        job: if carried { Some(job) } else { before.and_then(|row| row.job.clone()) },
+        serial: serial.map(|text| rows::short(text)),
+        external: external.map(|text| rows::short(text)).or_else(|| before.and_then(|row| row.external.clone())),
+        reason: reason.map(|text| rows::short(text)),
+        changed_at: step.at,
+    }
+}
+
+/// States that have an index of their own: queued punches are in the outbox, and confirmed ones are the history.
+fn is_indexed(state: UploadState) -> bool {
+    match state {
+        UploadState::Queued | UploadState::Confirmed => false,
+        UploadState::Waiting
+        | UploadState::Sending
+        | UploadState::Accepted
+        | UploadState::Refused
+        | UploadState::Unknown => true,
+    }
+}
+
+fn put_upload(
+    staging: &mut Staging,
+    platform: &PlatformName,
+    key: &SubjectKey,
+    subject: &Subject,
+    before: Option<UploadState>,
+    row: UploadRow,
+) {
+    if let Some(before) = before.filter(|before| is_indexed(*before) && *before != row.state) {
+        staging.delete(keys::in_state(platform, before, key));
+    }
+    if is_indexed(row.state) && before != Some(row.state) {
+        staging.put_bytes(keys::in_state(platform, row.state, key), Vec::new());
+    }
+    staging.put(keys::upload(platform, key), &UploadEntry { subject: subject.clone(), row });
+}
+
+fn drop_upload(
+    staging: &mut Staging,
+    platform: &PlatformName,
+    punch: Seq,
+    state: UploadState,
+) -> Result<(), ViewError> {
+    let key = SubjectKey::punch(punch);
+    if is_indexed(state) {
+        staging.delete(keys::in_state(platform, state, &key));
+    }
+    staging.delete(keys::upload(platform, &key));
+    leave_outbox(staging, platform, punch)
+}
+
+fn enter_outbox(staging: &mut Staging, platform: &PlatformName, outgoing: &Outgoing) -> Result<(), ViewError> {
+    let key = keys::outgoing(platform, outgoing.seq);
+    if !staging.contains(&key)? {
+        staging.put(key, outgoing);
+        count_platform(staging, platform, |counts| counts.open += 1)?;
+    }
+    Ok(())
+}
+
+fn leave_outbox(staging: &mut Staging, platform: &PlatformName, punch: Seq) -> Result<(), ViewError> {
+    let key = keys::outgoing(platform, punch);
+    if staging.contains(&key)? {
+        staging.delete(key);
+        count_platform(staging, platform, |counts| counts.open = counts.open.saturating_sub(1))?;
+    }
+    Ok(())
+}
+
+fn count_receipt(
+    staging: &mut Staging,
+    platform: &PlatformName,
+    before: Option<UploadState>,
+    now: UploadState,
+) -> Result<(), ViewError> {
+    fn counter(counts: &mut PlatformEntry, state: UploadState) -> Option<&mut u64> {
+        match state {
+            UploadState::Confirmed => Some(&mut counts.confirmed),
+            UploadState::Refused => Some(&mut counts.refused),
+            UploadState::Queued
+            | UploadState::Waiting
+            | UploadState::Sending
+            | UploadState::Accepted
+            | UploadState::Unknown => None,
+        }
+    }
+    if before == Some(now) {
+        return Ok(());
+    }
+    count_platform(staging, platform, |counts| {
+        if let Some(left) = before.and_then(|state| counter(counts, state)) {
+            *left = left.saturating_sub(1);
+        }
+        if let Some(entered) = counter(counts, now) {
+            *entered += 1;
+        }
+    })
+}
+
+fn count_platform(
+    staging: &mut Staging,
+    platform: &PlatformName,
+    change: impl FnOnce(&mut PlatformEntry),
+) -> Result<(), ViewError> {
+    let key = keys::platform(platform);
+    let mut counts = staging.get::<PlatformEntry>(&key)?.unwrap_or_default();
+    change(&mut counts);
+    staging.put(key, &counts);
+    Ok(())
+}
+
+/// Remembers the highest job number of the step's platform.
+pub fn apply_job(staging: &mut Staging, step: &UploadStep) -> Result<(), ViewError> {
+    count_platform(staging, &step.platform, |counts| counts.last_job = counts.last_job.max(step.job.0))
+}
+
+fn apply_worker(staging: &mut Staging, seq: Seq, at: Locus, worker: &Worker) -> Result<(), ViewError> {
+    let key = keys::worker(&worker.worker_id);
+    if let Some(before) = staging.get::<WorkerEntry>(&key)?
+        && let Some(before) = before.worker
+    {
+        staging.delete(keys::by_id_number(&before.id_number, &before.worker_id));
+        if let Some(badge) = before.badge {
+            staging.delete(keys::by_badge(low24(badge), &before.worker_id));
+        }
+    }
+    staging.put_bytes(keys::by_id_number(&worker.id_number, &worker.worker_id), rows::encode(&worker.worker_id));
+    if let Some(badge) = worker.badge {
+        let row = rows::encode(&(worker.worker_id.clone(), badge));
+        staging.put_bytes(keys::by_badge(low24(badge), &worker.worker_id), row);
+    }
+    let content = content_digest(worker);
+    let whole = rows::encode(&WorkerEntry { seq, content, at, worker: Some(worker.clone()) });
+    if whole.len() <= rows::MAX_VALUE {
+        staging.put_bytes(key, whole);
+    } else {
+        staging.put(key, &WorkerEntry { seq, content, at, worker: None });
+    }
+    staging.put(keys::ROSTER_VERSION.to_vec(), &seq);
+    Ok(())
+}
+
+/// The bits of a badge that a 24-bit reader sees.
+pub fn low24(badge: BadgeOnRoster) -> u32 {
+    match badge {
+        BadgeOnRoster::Full(badge) => badge.0 & 0xFF_FFFF,
+        BadgeOnRoster::Low24(low) => low & 0xFF_FFFF,
+    }
+}
+
+fn apply_gap(staging: &mut Staging, seq: Seq, gap: &Gap) -> Result<(), ViewError> {
+    let short = Gap { detail: rows::short(&gap.detail), ..gap.clone() };
+    staging.put(keys::gap(seq), &short);
+    count(staging, |totals| totals.gaps += 1)?;
+    if let Some(DedupKey::Record(digest)) = DedupKey::of(&Fact::Gap(gap.clone())) {
+        staging.put(keys::record(digest), &seq);
+    }
+    Ok(())
+}
+
+fn apply_record(
+    staging: &mut Staging,
+    seq: Seq,
+    fact: &Fact,
+    change: impl FnOnce(&mut Totals),
+) -> Result<(), ViewError> {
+    let Some(DedupKey::Record(digest)) = DedupKey::of(fact) else { return Ok(()) };
+    let key = keys::record(digest);
+    if staging.contains(&key)? {
+        return Ok(());
+    }
+    staging.put(key, &seq);
+    count(staging, change)
+}

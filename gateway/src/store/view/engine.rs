@@ -1,0 +1,213 @@
+//! sled, with the discipline that makes it keep its word after a power cut (measured; see the commit).
+//!
+//! 1. A database is created beside its place, made durable and renamed; a leftover is deleted.
+//! 2. Before each opening `snap.*.generating` is deleted: a snapshot that a stop interrupted would make it fail.
+//! 3. Durable means `flush`, then `sync_data` on our own handle of its file; after an error the handle is given up.
+//! 4. At most [`CHUNK`] bytes are written between two syncs, and no value is longer than [`super::rows::MAX_VALUE`].
+//! 5. One `Db` with one owner thread; opened in a thread of its own whose panic is caught; the lock is retried.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::punch::Seq;
+use crate::store::ledger::segment::sync_dir;
+
+/// Most bytes of rows between two syncs.
+pub const CHUNK: usize = 128 << 10;
+
+/// Not a hard limit; what sled keeps beside it is about as much again.
+const CACHE_BYTES: u64 = 16 << 20;
+/// Only for sled's own garbage collection; durability does not rest on it.
+const FLUSH_EVERY_MS: u64 = 500;
+/// A dropped handle may release its lock late.
+const LOCK_TRIES: u32 = 30;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+/// How many views that were moved aside are kept.
+const KEPT_ASIDE: usize = 2;
+
+/// Why the view cannot be used as it is. Nothing is lost by it: the ledger has everything.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    #[error("sled: {0}")]
+    Sled(#[from] sled::Error),
+    #[error("the view's files: {0}")]
+    Io(#[from] io::Error),
+    #[error("sled panicked: {0}")]
+    Panicked(String),
+    #[error("a row of the view is unreadable")]
+    Row,
+    #[error("the view does not agree with the ledger: {0}")]
+    Disagrees(String),
+    #[error("the view knows facts up to {applied}, which the ledger does not have")]
+    Ahead { applied: Seq },
+    #[error("the view is not open")]
+    NotOpen,
+}
+
+impl ViewError {
+    /// What a caught panic said.
+    pub fn panicked(payload: &(dyn std::any::Any + Send)) -> ViewError {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        ViewError::Panicked(text.unwrap_or("without a word").to_owned())
+    }
+
+    /// Whether the disk, not the view's contents, is the cause: then the same files are opened again later.
+    pub fn is_disk(&self) -> bool {
+        match self {
+            ViewError::Io(_) | ViewError::Sled(sled::Error::Io(_)) => true,
+            ViewError::Sled(_)
+            | ViewError::Panicked(_)
+            | ViewError::Row
+            | ViewError::Disagrees(_)
+            | ViewError::Ahead { .. }
+            | ViewError::NotOpen => false,
+        }
+    }
+}
+
+/// The open database, in the hands of its owner thread.
+pub struct Engine {
+    db: sled::Db,
+    /// Our own handle of sled's file, for the sync that sled does not do.
+    data: File,
+    unsynced: usize,
+}
+
+impl Engine {
+    /// Opens the view in `dir`, or creates an empty one.
+    pub fn open(dir: &Path) -> Result<Engine, ViewError> {
+        create_if_missing(dir)?;
+        remove_unfinished_snapshots(dir)?;
+        let db = open_guarded(dir)?;
+        let data = File::open(dir.join("db"))?;
+        Ok(Engine { db, data, unsynced: 0 })
+    }
+
+    /// The tree, to read from.
+    pub fn tree(&self) -> &sled::Tree {
+        &self.db
+    }
+
+    /// Applies one batch: visible at once, durable at the next [`Engine::sync`].
+    pub fn commit(&mut self, batch: sled::Batch, bytes: usize) -> Result<(), ViewError> {
+        if self.unsynced > 0 && self.unsynced + bytes > CHUNK {
+            self.sync()?;
+        }
+        self.db.apply_batch(batch)?;
+        self.unsynced += bytes;
+        Ok(())
+    }
+
+    /// Makes everything committed durable.
+    pub fn sync(&mut self) -> Result<(), ViewError> {
+        if self.unsynced > 0 {
+            self.db.flush()?;
+            self.data.sync_data()?;
+            self.unsynced = 0;
+        }
+        Ok(())
+    }
+
+    /// Whether anything waits for [`Engine::sync`].
+    pub fn is_dirty(&self) -> bool {
+        self.unsynced > 0
+    }
+}
+
+/// Moves a view that cannot be used aside, under a name with the date, and forgets the oldest of those.
+pub fn move_aside(dir: &Path, stamp: &str) -> io::Result<PathBuf> {
+    let parent = dir.parent().unwrap_or(Path::new("."));
+    let mut aside = parent.join(format!("view.bad-{stamp}"));
+    let mut n = 1;
+    while aside.exists() {
+        n += 1;
+        aside = parent.join(format!("view.bad-{stamp}-{n}"));
+    }
+    fs::rename(dir, &aside)?;
+    sync_dir(parent)?;
+    forget_oldest(parent)?;
+    Ok(aside)
+}
+
+fn forget_oldest(parent: &Path) -> io::Result<()> {
+    let mut kept = Vec::new();
+    for entry in fs::read_dir(parent)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("view.bad-") {
+            kept.push((entry.metadata()?.modified()?, entry.path()));
+        }
+    }
+    kept.sort();
+    let surplus = kept.len().saturating_sub(KEPT_ASIDE);
+    for (_, path) in &kept[..surplus] {
+        fs::remove_dir_all(path)?;
+    }
+    Ok(())
+}
+
+fn create_if_missing(dir: &Path) -> Result<(), ViewError> {
+    let new = dir.with_extension("new");
+    if new.exists() {
+        fs::remove_dir_all(&new)?;
+    }
+    if dir.exists() {
+        return Ok(());
+    }
+    let db = open_guarded(&new)?;
+    db.flush()?;
+    drop(db);
+    // The lock of a dropped handle may linger; it hinders nothing here, and the opening below retries.
+    for name in ["conf", "db"] {
+        File::open(new.join(name))?.sync_all()?;
+    }
+    sync_dir(&new.join("blobs"))?;
+    sync_dir(&new)?;
+    fs::rename(&new, dir)?;
+    sync_dir(dir.parent().unwrap_or(Path::new(".")))?;
+    Ok(())
+}
+
+fn remove_unfinished_snapshots(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            tracing::info!(file = %name, "a snapshot that was not finished is removed");
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens sled in a thread of its own, because on damage it panics instead of returning an error.
+fn open_guarded(dir: &Path) -> Result<sled::Db, ViewError> {
+    let (never, pause) = mpsc::channel::<()>();
+    for _ in 1..LOCK_TRIES {
+        match open_once(dir) {
+            Err(error) if is_locked(&error) => {
+                let _elapsed = pause.recv_timeout(LOCK_PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
+    drop(never);
+    open_once(dir)
+}
+
+fn open_once(dir: &Path) -> Result<sled::Db, ViewError> {
+    let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(Some(FLUSH_EVERY_MS));
+    let opening = std::thread::Builder::new().name("view-open".to_owned()).spawn(move || config.open())?;
+    match opening.join() {
+        Ok(outcome) => Ok(outcome?),
+        Err(panic) => Err(ViewError::panicked(&*panic)),
+    }
+}
+
+fn is_locked(error: &ViewError) -> bool {
+    matches!(error, ViewError::Sled(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock"))
+}

@@ -1,0 +1,9 @@
+//! The working view: what the ledger's facts come to, kept in sled. Can be lost and made again.
+
+pub mod apply;
+pub mod engine;
+pub mod keys;
+pub mod listing;
+pub mod query;
+pub mod rows;
+pub mod staging;

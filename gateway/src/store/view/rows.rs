@@ -1,0 +1,131 @@
+//! What the rows of the view hold. Everything here can be made again from the ledger; a change of shape needs a new
+//! [`VERSION`], and an older view is then rebuilt.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::punch::*;
+use crate::store::ledger::reader::Locus;
+use crate::store::{Outgoing, Presence, PunchRow, UploadRow};
+
+/// Of all row shapes together.
+pub const VERSION: u16 = 1;
+
+/// sled keeps large values badly: none is longer than this.
+pub const MAX_VALUE: usize = 4096;
+
+/// How far the ledger is applied. In the same batch as what it speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    pub version: u16,
+    /// The last fact that is applied whole.
+    pub seq: Seq,
+    /// Where that fact stands, and its frame's checksum, to notice a view that belongs to another ledger.
+    pub last: Option<(Locus, u32)>,
+    /// Where the next frame stands.
+    pub next: Locus,
+    /// How many subjects of the next fact, an upload step, are applied already.
+    pub partial: u32,
+}
+
+/// A punch and where it stands in the ledger.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PunchEntry {
+    pub at: Locus,
+    pub row: PunchRow,
+}
+
+/// A worker's last verified punch, with what decides between punches of the same time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LastSeen {
+    pub seq: Seq,
+    pub presence: Presence,
+}
+
+/// A worker as on the roster, or where the fact stands when it is too long for a row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerEntry {
+    pub seq: Seq,
+    /// The beginning of the digest of the fact, to notice a change that changes nothing.
+    pub content: [u8; 16],
+    pub at: Locus,
+    pub worker: Option<Worker>,
+}
+
+/// Where a fact about a punch stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaterFact {
+    pub at: Locus,
+}
+
+/// Counters of one platform.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlatformEntry {
+    pub open: u64,
+    pub confirmed: u64,
+    pub refused: u64,
+    pub last_job: u64,
+    /// The outbox is being filled with older punches: this one is done.
+    pub filled_through: Option<Seq>,
+}
+
+/// A subject with its row; the key does not give the subject back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadEntry {
+    pub subject: Subject,
+    pub row: UploadRow,
+}
+
+/// A verified punch that waits for a receipt.
+pub type OutgoingEntry = Outgoing;
+
+/// The platforms of the last opening with their first day.
+pub type Platforms = Vec<(PlatformName, Option<UnixMs>)>;
+
+/// The kind of a verdict, as the worker index holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerdictKind {
+    Verified,
+    Held,
+    Rejected,
+}
+
+impl VerdictKind {
+    pub fn of(verdict: Verdict) -> VerdictKind {
+        match verdict {
+            Verdict::Verified => VerdictKind::Verified,
+            Verdict::Held(_) => VerdictKind::Held,
+            Verdict::Rejected(_) => VerdictKind::Rejected,
+        }
+    }
+
+    pub fn byte(self) -> u8 {
+        match self {
+            VerdictKind::Verified => b'v',
+            VerdictKind::Held => b'h',
+            VerdictKind::Rejected => b'r',
+        }
+    }
+}
+
+/// A row's bytes.
+pub fn encode<T: Serialize>(row: &T) -> Vec<u8> {
+    postcard::to_allocvec(row).expect("rows have no unsized part and a Vec takes everything")
+}
+
+/// A row from its bytes; `None` when they are damaged.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    postcard::from_bytes(bytes).ok()
+}
+
+/// Texts from outside stand in rows up to this many bytes; the ledger has them whole.
+const MAX_TEXT: usize = 512;
+
+/// A text short enough for a row.
+pub fn short(text: &str) -> String {
+    let mut end = text.len().min(MAX_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
