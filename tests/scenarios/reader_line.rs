@@ -2,6 +2,8 @@
 //! of the gateway, a store that fails, and somebody who records, replays and forges. Every badge is stored exactly once
 //! or inside a reported gap, and no lamp lights for a punch that is not durable.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
