@@ -2,3 +2,4 @@
 
 mod mqtt_link;
 mod reader_line;
+mod serial_port;
