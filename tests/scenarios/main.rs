@@ -1,3 +1,4 @@
 //! Scenarios: one file per story.
 
+#[cfg(test)]
 mod mqtt_link;
