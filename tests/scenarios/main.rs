@@ -1,1 +1,5 @@
+//! Stories about a whole site, one file each.
 
+mod mqtt_link;
+mod reader_line;
+mod service;
