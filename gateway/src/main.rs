@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gateway::config::{Config, Problem};
+use gateway::store::ledger::export::Format;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::exit::{Exit, Failure};
@@ -40,6 +41,9 @@ enum Command {
     /// The site's workers.
     #[command(subcommand)]
     Roster(RosterCommand),
+    /// Every fact, hash-chained. Reads only; the gateway may be running.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
 }
 
 #[derive(Subcommand)]
@@ -51,6 +55,42 @@ enum RosterCommand {
         /// CSV in UTF-8, with a header.
         file: PathBuf,
     },
+}
+
+#[derive(Subcommand)]
+enum LedgerCommand {
+    /// Prove that nothing was changed, removed, added or moved.
+    Verify {
+        /// The gateway's data directory.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
+    /// Write every fact as text, personal data included.
+    Export {
+        /// The gateway's data directory.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// A new file; standard output when missing.
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        #[arg(long, value_enum, default_value = "jsonl")]
+        format: ExportFormat,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ExportFormat {
+    Jsonl,
+    Csv,
+}
+
+impl From<ExportFormat> for Format {
+    fn from(format: ExportFormat) -> Format {
+        match format {
+            ExportFormat::Jsonl => Format::Jsonl,
+            ExportFormat::Csv => Format::Csv,
+        }
+    }
 }
 
 #[derive(Args)]
@@ -92,6 +132,14 @@ fn execute(arguments: Arguments) -> anyhow::Result<()> {
         Command::Roster(RosterCommand::Import { config, file }) => {
             let report = cli::import::run(&load(&config)?, &file)?;
             println!("{report}");
+            Ok(())
+        }
+        Command::Ledger(LedgerCommand::Verify { data }) => {
+            println!("{}", cli::ledger::verify(&data)?);
+            Ok(())
+        }
+        Command::Ledger(LedgerCommand::Export { data, output, format }) => {
+            eprintln!("{}", cli::ledger::export(&data, output.as_deref(), format.into())?);
             Ok(())
         }
     }

@@ -7,6 +7,10 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::thread;
 
+use gateway::clock::Clock;
+use gateway::punch::{Fact, Gap, GapKind, UnixMs};
+use gateway::store::{Store, StoreOptions};
+
 #[test]
 fn a_right_configuration_is_summed_up() {
     let dir = tempfile::tempdir().unwrap();
@@ -107,6 +111,61 @@ fn without_a_running_gateway_an_import_exits_69_and_without_a_file_66() {
     assert!(stderr(&output).contains("is not running"), "{}", stderr(&output));
     let output = anxin(site.dir.path(), &["roster", "import", "nowhere.csv"]);
     assert_eq!(output.status.code(), Some(66));
+}
+
+#[test]
+fn a_ledger_is_verified_and_exported_and_a_changed_one_exits_65() {
+    let dir = tempfile::tempdir().unwrap();
+    write_ledger(dir.path());
+    let sound = anxin(dir.path(), &["ledger", "verify", "--data", "."]);
+    assert_eq!(sound.status.code(), Some(0), "{}", stderr(&sound));
+    assert!(stdout(&sound).contains("3 facts in 1 segments") && stdout(&sound).contains("sound"), "{}", stdout(&sound));
+    let export = anxin(dir.path(), &["ledger", "export", "--data", "."]);
+    assert_eq!(stdout(&export).lines().count(), 3);
+    assert!(stdout(&export).contains("the second gap"), "{}", stdout(&export));
+    let to_file = ["ledger", "export", "--data", ".", "--format", "csv", "--output", "facts.csv"];
+    assert_eq!(anxin(dir.path(), &to_file).status.code(), Some(0));
+    assert!(fs::read_to_string(dir.path().join("facts.csv")).unwrap().contains("the third gap"));
+    assert_eq!(anxin(dir.path(), &to_file).status.code(), Some(73), "an export is not overwritten");
+    change(&dir.path().join("ledger"), "the second gap", "the zecond gap");
+    let changed = anxin(dir.path(), &["ledger", "verify", "--data", "."]);
+    assert_eq!(changed.status.code(), Some(65));
+    assert!(stderr(&changed).contains("fact 2"), "{}", stderr(&changed));
+}
+
+#[test]
+fn a_directory_without_a_ledger_exits_66() {
+    let dir = tempfile::tempdir().unwrap();
+    for command in ["verify", "export"] {
+        let output = anxin(dir.path(), &["ledger", command, "--data", "nowhere"]);
+        assert_eq!(output.status.code(), Some(66), "{}", stderr(&output));
+    }
+}
+
+/// Three gaps as facts.
+fn write_ledger(data: &Path) {
+    let gap = |detail: &str| {
+        let (at, kind) = (UnixMs(0), GapKind::RecordNumbers);
+        Fact::Gap(Gap { terminal: None, at, count: None, kind, detail: detail.to_owned() })
+    };
+    let facts = vec![gap("the first gap"), gap("the second gap"), gap("the third gap")];
+    let options = StoreOptions { dir: data.to_owned(), platforms: Vec::new() };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let store = Store::open(options, Clock::system()).unwrap();
+    runtime.block_on(async {
+        store.append(facts).await.unwrap();
+        store.close().await;
+    });
+}
+
+/// Changes bytes in the only segment.
+fn change(ledger: &Path, from: &str, to: &str) {
+    let files: Vec<_> = fs::read_dir(ledger).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let [file] = files.as_slice() else { panic!("one segment: {files:?}") };
+    let mut bytes = fs::read(file).unwrap();
+    let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+    bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+    fs::write(file, bytes).unwrap();
 }
 
 /// A site's directory, and somebody who answers on its console address.

@@ -1,1 +1,417 @@
-//! A simulated reader: the real firmware logic behind a pty.
+//! Simulated badge readers: the real firmware logic behind a pty, several on one line, with faults on the wire; and a
+//! plain RDM6300 module.
+//!
+//! The line's path is a link that stays the same while the gateway comes and goes. A thread moves the bytes and ends
+//! when the line is dropped.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use embedded_hal::digital::{ErrorType, OutputPin};
+use firmware::journal::RamStorage;
+use firmware::{Panel, Reader, Show};
+use gateway::clock::Clock;
+use protocol::{Address, Badge, Key, Seq, Signal, UptimeMs};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::OFlags;
+use rustix::pty::OpenptFlags;
+use rustix::termios::OptionalActions;
+
+use crate::faults::Faults;
+
+/// Punches that a simulated reader can hold.
+pub const JOURNAL: usize = 256;
+
+/// How often lamps are moved and the order to stop is looked for.
+const TICK: Duration = Duration::from_millis(20);
+
+/// A reader to put on a line.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    pub address: u8,
+    /// Without a key the reader obeys anybody.
+    pub key: Option<[u8; 16]>,
+}
+
+/// Which share of frames, in each direction, suffers.
+pub struct WireFaults {
+    pub faults: Faults,
+    /// From 0 to 1: one bit of the frame is flipped.
+    pub damaged: f64,
+    /// From 0 to 1: the frame does not arrive.
+    pub lost: f64,
+}
+
+impl WireFaults {
+    /// A good wire.
+    pub fn none() -> WireFaults {
+        WireFaults { faults: Faults::new(0), damaged: 0.0, lost: 0.0 }
+    }
+
+    /// The frame as it arrives, if it does.
+    pub fn pass(&mut self, mut frame: Vec<u8>) -> Option<Vec<u8>> {
+        if self.faults.happens(self.lost) {
+            return None;
+        }
+        if self.faults.happens(self.damaged) {
+            let index = self.faults.pick(0..frame.len() as u64) as usize;
+            frame[index] ^= 1 << self.faults.pick(0..8);
+        }
+        Some(frame)
+    }
+}
+
+/// Lamps, buzzer and relay as they are now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lamps {
+    pub green: bool,
+    pub red: bool,
+    pub buzzer: bool,
+    pub relay: bool,
+}
+
+/// A pin whose level can be looked at.
+#[derive(Clone, Default)]
+struct Pin(Arc<AtomicBool>);
+
+impl ErrorType for Pin {
+    type Error = std::convert::Infallible;
+}
+
+impl OutputPin for Pin {
+    fn set_low(&mut self) -> Result<(), Self::Error> {
+        self.0.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn set_high(&mut self) -> Result<(), Self::Error> {
+        self.0.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// One reader's board: everything that survives a power cut, and the firmware that does not.
+struct Board {
+    setup: Setup,
+    /// Always there but for the moment of a power cut.
+    reader: Option<Reader<RamStorage<JOURNAL>>>,
+    started: Instant,
+    pins: [Pin; 4],
+    panel: Panel<Pin, Pin, Pin, Pin>,
+    swiped: Vec<(Seq, u32)>,
+    signals: Vec<(u32, Signal)>,
+}
+
+impl Board {
+    fn new(setup: Setup, storage: RamStorage<JOURNAL>, now: Instant) -> Board {
+        let pins: [Pin; 4] = Default::default();
+        let [green, red, buzzer, relay] = pins.clone();
+        let panel = Panel::new(green, red, buzzer, relay);
+        let reader = Some(start(setup, storage));
+        Board { setup, reader, started: now, pins, panel, swiped: Vec::new(), signals: Vec::new() }
+    }
+
+    fn uptime(&self, now: Instant) -> UptimeMs {
+        UptimeMs(now.saturating_duration_since(self.started).as_millis() as u64)
+    }
+
+    fn reader(&mut self) -> &mut Reader<RamStorage<JOURNAL>> {
+        self.reader.as_mut().expect("a board without firmware exists only inside reset")
+    }
+
+    fn swipe(&mut self, badge: u32, now: Instant) -> bool {
+        let uptime = self.uptime(now);
+        let seq = self.reader().handle_badge(Badge::Full(badge), uptime);
+        self.swiped.extend(seq.map(|seq| (seq, badge)));
+        self.show(now);
+        seq.is_some()
+    }
+
+    fn reset(&mut self, now: Instant) {
+        let storage = self.reader.take().expect("a board always has its firmware here").into_storage();
+        self.reader = Some(start(self.setup, storage));
+        self.started = now;
+        let [green, red, buzzer, relay] = self.pins.clone();
+        self.panel = Panel::new(green, red, buzzer, relay);
+        self.show(now);
+    }
+
+    fn hear(&mut self, frame: &[u8], now: Instant) -> Option<Vec<u8>> {
+        let uptime = self.uptime(now);
+        for byte in frame {
+            self.reader().handle_line_byte(*byte, uptime);
+        }
+        self.show(now);
+        self.reader().poll_transmit().map(|wire| wire.to_vec())
+    }
+
+    fn show(&mut self, now: Instant) {
+        let uptime = self.uptime(now);
+        while let Some(show) = self.reader().poll_show() {
+            if let Show::Punch { seq, signal } = show {
+                let badge = self.swiped.iter().rev().find(|(known, _)| *known == seq);
+                self.signals.extend(badge.map(|(_, badge)| (*badge, signal)));
+            }
+            self.panel.show(show, uptime);
+        }
+        self.panel.poll(uptime).expect("these pins do not fail");
+    }
+}
+
+fn start(setup: Setup, storage: RamStorage<JOURNAL>) -> Reader<RamStorage<JOURNAL>> {
+    let address = Address::new(setup.address).expect("a test gives addresses from 1 to 247");
+    let reader = match setup.key {
+        Some(key) => Reader::keyed(address, Key(key), storage),
+        None => Reader::unkeyed(address, storage),
+    };
+    reader.expect("memory gives boot ids")
+}
+
+/// What the thread and the owner share.
+struct Shared {
+    boards: Mutex<Boards>,
+    clock: Clock,
+    frames: AtomicU32,
+}
+
+struct Boards {
+    boards: Vec<Board>,
+    wire: WireFaults,
+}
+
+impl Shared {
+    fn boards(&self) -> MutexGuard<'_, Boards> {
+        self.boards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A line with readers on it.
+pub struct ReaderLine {
+    shared: Arc<Shared>,
+    pump: Pump,
+}
+
+impl ReaderLine {
+    /// Puts readers on a new line that can be opened at `link`.
+    pub fn start(link: &Path, setups: &[Setup], wire: WireFaults) -> io::Result<ReaderLine> {
+        let clock = Clock::system();
+        let now = clock.instant();
+        let boards = setups.iter().map(|setup| Board::new(*setup, RamStorage::new(), now)).collect();
+        let boards = Mutex::new(Boards { boards, wire });
+        let shared = Arc::new(Shared { boards, clock, frames: AtomicU32::new(0) });
+        let serve = {
+            let shared = shared.clone();
+            let mut pending = Vec::new();
+            move |bytes: &[u8]| answer(&shared, &mut pending, bytes)
+        };
+        Ok(ReaderLine { shared, pump: Pump::start(link, serve)? })
+    }
+
+    /// The reader at this place of the list given at the start.
+    pub fn reader(&self, index: usize) -> SimulatedReader {
+        assert!(index < self.shared.boards().boards.len(), "there is no reader {index} on this line");
+        SimulatedReader { shared: self.shared.clone(), index }
+    }
+
+    /// From now on the wire is like this.
+    pub fn set_faults(&self, wire: WireFaults) {
+        self.shared.boards().wire = wire;
+    }
+
+    /// Whole frames that the gateway has sent so far, damaged ones included.
+    pub fn frames(&self) -> u32 {
+        self.shared.frames.load(Ordering::Relaxed)
+    }
+
+    /// What the gateway opens.
+    pub fn path(&self) -> &Path {
+        &self.pump.link
+    }
+}
+
+/// One reader on a line; clones are the same reader.
+#[derive(Clone)]
+pub struct SimulatedReader {
+    shared: Arc<Shared>,
+    index: usize,
+}
+
+impl SimulatedReader {
+    /// Somebody swipes a badge. False when it lies there still, or the journal is full.
+    pub fn swipe(&self, badge: u32) -> bool {
+        self.with(|board, now| board.swipe(badge, now))
+    }
+
+    /// A power cut: what is in RAM is gone, the journal stays.
+    pub fn reset(&self) {
+        self.with(Board::reset);
+    }
+
+    /// The housing, and the supply in millivolts.
+    pub fn set_health(&self, supply_mv: u16, tamper: bool) {
+        self.with(|board, _| board.reader().handle_health(supply_mv, tamper));
+    }
+
+    /// Badges whose swipes got the stored signal, in order.
+    pub fn stored(&self) -> Vec<u32> {
+        self.signals().into_iter().filter(|(_, signal)| *signal == Signal::Stored).map(|(badge, _)| badge).collect()
+    }
+
+    /// All signals so far, with the badge that they were for.
+    pub fn signals(&self) -> Vec<(u32, Signal)> {
+        self.with(|board, _| board.signals.clone())
+    }
+
+    /// Punches in its journal.
+    pub fn journal_fill(&self) -> u32 {
+        self.with(|board, now| {
+            let uptime = board.uptime(now);
+            board.reader().status(uptime).journal_fill
+        })
+    }
+
+    pub fn lamps(&self) -> Lamps {
+        self.with(|board, now| {
+            board.show(now);
+            let [green, red, buzzer, relay] = board.pins.each_ref().map(|pin| pin.0.load(Ordering::Relaxed));
+            Lamps { green, red, buzzer, relay }
+        })
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Board, Instant) -> T) -> T {
+        let now = self.shared.clock.instant();
+        act(&mut self.shared.boards().boards[self.index], now)
+    }
+}
+
+/// Gives every frame that came whole to all readers, as a wire does; tells what they say.
+fn answer(shared: &Shared, pending: &mut Vec<u8>, bytes: &[u8]) -> Vec<u8> {
+    let now = shared.clock.instant();
+    let mut guard = shared.boards();
+    let Boards { boards, wire } = &mut *guard;
+    let mut said = Vec::new();
+    for byte in bytes {
+        pending.push(*byte);
+        if *byte != 0 || pending.len() == 1 {
+            continue;
+        }
+        shared.frames.fetch_add(1, Ordering::Relaxed);
+        let Some(frame) = wire.pass(std::mem::take(pending)) else { continue };
+        let answers: Vec<Vec<u8>> = boards.iter_mut().filter_map(|board| board.hear(&frame, now)).collect();
+        said.extend(answers.into_iter().filter_map(|frame| wire.pass(frame)).flatten());
+    }
+    boards.iter_mut().for_each(|board| board.show(now));
+    said
+}
+
+/// A 125 kHz module that sends its frame when a card comes near.
+pub struct RdmModule {
+    cards: mpsc::Sender<u32>,
+    pump: Pump,
+}
+
+impl RdmModule {
+    /// A module on a new line that can be opened at `link`.
+    pub fn start(link: &Path) -> io::Result<RdmModule> {
+        let (cards, near) = mpsc::channel();
+        let serve = move |_: &[u8]| near.try_iter().flat_map(rdm_frame).collect();
+        Ok(RdmModule { cards, pump: Pump::start(link, serve)? })
+    }
+
+    /// Somebody holds a card to it. Nobody listening means that the swipe is lost, as with the real thing.
+    pub fn swipe(&self, number: u32) {
+        // The thread ends only when this is dropped.
+        let _ = self.cards.send(number);
+    }
+
+    /// What the gateway opens.
+    pub fn path(&self) -> &Path {
+        &self.pump.link
+    }
+}
+
+fn rdm_frame(number: u32) -> Vec<u8> {
+    let [a, b, c, d] = number.to_be_bytes();
+    let version = 0x62;
+    let checksum = version ^ a ^ b ^ c ^ d;
+    format!("\x02{version:02X}{number:08X}{checksum:02X}\x03").into_bytes()
+}
+
+/// The thread behind a pty, and the link to its other end.
+struct Pump {
+    link: PathBuf,
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Pump {
+    /// Moves what comes in to `serve` and what that says back, at least every [`TICK`].
+    fn start(link: &Path, serve: impl FnMut(&[u8]) -> Vec<u8> + Send + 'static) -> io::Result<Pump> {
+        let (master, slave) = open_pty()?;
+        match std::fs::remove_file(link) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        std::os::unix::fs::symlink(slave, link)?;
+        let (stop, stopped) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("line".to_owned())
+            .spawn(move || pump(File::from(master), &stopped, serve))?;
+        Ok(Pump { link: link.to_owned(), stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || std::thread::panicking(), "the line's thread panicked");
+        }
+        // Somebody else may have taken the link's place.
+        let _ = std::fs::remove_file(&self.link);
+    }
+}
+
+/// A new pty in raw mode: its master, and the path of its slave. The slave is not kept open, so that the exclusive use
+/// that a killed gateway had set goes with it.
+fn open_pty() -> io::Result<(OwnedFd, PathBuf)> {
+    let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    rustix::pty::grantpt(&master)?;
+    rustix::pty::unlockpt(&master)?;
+    let name = rustix::pty::ptsname(&master, Vec::new())?;
+    let slave = PathBuf::from(name.into_string().map_err(|_| io::ErrorKind::InvalidData)?);
+    let mut attributes = rustix::termios::tcgetattr(&master)?;
+    attributes.make_raw();
+    rustix::termios::tcsetattr(&master, OptionalActions::Now, &attributes)?;
+    rustix::fs::fcntl_setfl(&master, OFlags::NONBLOCK)?;
+    Ok((master, slave))
+}
+
+fn pump(mut master: File, stopped: &mpsc::Receiver<()>, mut serve: impl FnMut(&[u8]) -> Vec<u8>) {
+    let mut buffer = [0; 1024];
+    let tick = Timespec { tv_sec: 0, tv_nsec: TICK.as_nanos() as i64 };
+    loop {
+        let mut fds = [PollFd::new(&master, PollFlags::IN)];
+        let polled = rustix::event::poll(&mut fds, Some(&tick));
+        let nobody = polled.is_err() || fds[0].revents().contains(PollFlags::HUP);
+        // Without anybody at the other end `poll` does not wait.
+        let wait = if nobody { TICK } else { Duration::ZERO };
+        match stopped.recv_timeout(wait) {
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        }
+        let count = master.read(&mut buffer).unwrap_or(0);
+        let said = serve(&buffer[..count]);
+        if !said.is_empty() {
+            // A wire does not wait for anybody: what nobody takes is gone.
+            let _ = master.write_all(&said);
+        }
+    }
+}

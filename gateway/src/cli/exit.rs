@@ -18,6 +18,8 @@ pub enum Exit {
     Unavailable = 69,
     /// The gateway itself failed.
     Software = 70,
+    /// An output file cannot be created.
+    CannotCreate = 73,
     Io = 74,
     /// Try again later.
     TemporaryFailure = 75,

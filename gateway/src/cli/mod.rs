@@ -2,5 +2,6 @@
 
 pub mod exit;
 pub mod import;
+pub mod ledger;
 pub mod serve;
 pub mod summary;

@@ -44,6 +44,11 @@ impl Commands {
         self.waiting.is_empty()
     }
 
+    /// When [`Commands::expire`] will have something to say.
+    pub(super) fn expires_at(&self) -> Option<Instant> {
+        self.waiting.iter().map(|waiting| waiting.until).min()
+    }
+
     /// The question for the oldest command.
     pub(super) fn request(&mut self, boot: BootId, dating: &Dating, now: Moment) -> Option<Request> {
         match self.waiting.front()?.command {

@@ -1,7 +1,9 @@
 //! How far a reader's journal is durable here: punches and losses into facts, and the watermark back.
 //!
 //! The watermark moves only in [`Cursor::commit`], which the owner calls after the facts are durable. Gaps stand in the
-//! same batch before the punches that follow them, so that the commit of one is the commit of both.
+//! same batch before the punches that follow them, so that the commit of one is the commit of both. A reader is told
+//! only of numbers that were collected in the present session: a journal that was exchanged in between may give the
+//! same numbers to other punches. What was durable before is collected once more and collapses in the store.
 
 use protocol::{BootId, MAX_PUNCHES, Punch, Request, Seq, Status};
 
@@ -16,9 +18,12 @@ const LIVE_MS: i64 = 10_000;
 pub(super) struct Cursor {
     origin: Origin,
     boot: BootId,
-    /// Durable through here; zero until something was committed or the reader told its own watermark.
+    /// Durable through here; zero until something was committed in this session or the reader told its own watermark.
     durable: Seq,
     lost_recorded: u32,
+    /// The highest number and count of drops ever collected from this journal.
+    known: (Seq, u32),
+    session: u64,
     storing: Option<Storing>,
     batches: u64,
     /// Gaps that wait for the next batch.
@@ -28,6 +33,7 @@ pub(super) struct Cursor {
 /// What is with the store.
 struct Storing {
     batch: u64,
+    session: u64,
     through: Seq,
     lost: u32,
     gaps: usize,
@@ -52,8 +58,10 @@ pub(super) struct Batch {
 
 impl Cursor {
     pub(super) fn new(origin: Origin) -> Cursor {
-        let (durable, boot) = (Seq(0), BootId(0));
-        Cursor { origin, boot, durable, lost_recorded: 0, storing: None, batches: 0, gaps: Vec::new() }
+        let known = (Seq(0), 0);
+        let (boot, durable, lost_recorded) = (BootId(0), Seq(0), 0);
+        let (session, batches, gaps) = (0, 0, Vec::new());
+        Cursor { origin, boot, durable, lost_recorded, known, session, storing: None, batches, gaps }
     }
 
     pub(super) fn origin(&self) -> &Origin {
@@ -69,43 +77,49 @@ impl Cursor {
         Request::Collect { committed: self.durable, lost_seen: self.lost_recorded, limit: MAX_PUNCHES as u8 }
     }
 
-    /// A session begins. Numbers that go backwards say that the journal is gone; says whether they do.
-    pub(super) fn greeted(&mut self, boot: BootId, status: &Status, at: UnixMs) -> bool {
-        let known = self.storing.as_ref().map_or(self.durable, |storing| storing.through);
+    /// A session begins. A clock that was set back within a boot (`rewound`) and numbers that go backwards say that the
+    /// journal is another one; tells whether it is.
+    pub(super) fn greeted(&mut self, boot: BootId, status: &Status, rewound: bool, at: UnixMs) -> bool {
         let before = std::mem::replace(&mut self.boot, boot);
-        if boot >= before && status.next > known && status.lost >= self.lost_recorded {
+        self.session += 1;
+        (self.durable, self.lost_recorded) = (Seq(0), 0);
+        let (seq, lost) = self.known;
+        if !rewound && boot >= before && status.next > seq && status.lost >= lost {
             return false;
         }
         let detail = format!(
-            "after boot {}, number {} and {} drops came boot {} with next number {} and {} drops",
-            before.0, known.0, self.lost_recorded, boot.0, status.next.0, status.lost
+            "after boot {}, number {} and {lost} drops came boot {} with next number {} and {} drops",
+            before.0, seq.0, boot.0, status.next.0, status.lost
         );
         self.gaps.push(self.gap(GapKind::JournalLost, None, at, detail));
-        (self.durable, self.lost_recorded, self.storing) = (Seq(0), 0, None);
+        self.known = (Seq(0), 0);
         true
     }
 
     /// Facts from an answer, if there are any and none are with the store.
     pub(super) fn collect(&mut self, collected: &Collected<'_>, dating: &Dating, now: Moment) -> Option<Batch> {
-        // A reader that cannot release what is durable sends it again; there is nothing new in it.
-        if self.storing.is_some() || collected.released < self.durable {
+        if self.storing.is_some() {
             return None;
         }
-        self.durable = collected.released;
+        // A reader that cannot release what is durable sends it again; only its losses are news.
+        let repeats = collected.released < self.durable;
+        let punches = if repeats { &[] } else { collected.punches };
+        self.durable = self.durable.max(collected.released);
         let mut gaps = self.gaps.clone();
-        gaps.extend(self.hole(collected, now.wall));
+        gaps.extend(if repeats { None } else { self.hole(collected, now.wall) });
         gaps.extend(self.dropped(collected, now.wall));
-        if gaps.is_empty() && collected.punches.is_empty() {
+        if gaps.is_empty() && punches.is_empty() {
             return None;
         }
-        let last = collected.first.0.saturating_add(collected.punches.len() as u32).saturating_sub(1);
         self.batches += 1;
-        let number = self.batches;
-        let through = Seq(last).max(self.durable);
-        self.storing = Some(Storing { batch: number, through, lost: collected.lost, gaps: self.gaps.len() });
+        let last = collected.first.0.saturating_add(punches.len() as u32).saturating_sub(1);
+        let through = if repeats { self.durable } else { self.durable.max(Seq(last)) };
+        let (number, session, lost) = (self.batches, self.session, collected.lost);
+        self.storing = Some(Storing { batch: number, session, through, lost, gaps: self.gaps.len() });
+        self.known = (self.known.0.max(through), self.known.1.max(lost));
 
         let mut batch = Batch { number, facts: gaps.into_iter().map(Fact::Gap).collect(), live: Vec::new() };
-        for (seq, punch) in (collected.first.0..).map(Seq).zip(collected.punches) {
+        for (seq, punch) in (collected.first.0..).map(Seq).zip(punches) {
             let fact = self.punch(seq, punch, dating, now);
             batch.live.extend((fact.live == Some(true)).then_some((fact.id, seq)));
             batch.facts.push(Fact::Punch(fact));
@@ -162,9 +176,12 @@ impl Cursor {
     /// The batch is durable; says whether the reader is to be told.
     pub(super) fn commit(&mut self, batch: u64) -> bool {
         let Some(storing) = self.storing.take_if(|storing| storing.batch == batch) else { return false };
+        self.gaps.drain(..storing.gaps.min(self.gaps.len()));
+        if storing.session != self.session {
+            return false;
+        }
         self.durable = self.durable.max(storing.through);
         self.lost_recorded = self.lost_recorded.max(storing.lost);
-        self.gaps.drain(..storing.gaps.min(self.gaps.len()));
         true
     }
 

@@ -84,6 +84,14 @@ impl Dating {
         Some(UptimeMs(anchor.uptime.0.saturating_add(since)))
     }
 
+    /// Whether this boot's clock should say more than this by now: then it is another boot with the same number.
+    pub fn is_rewound(&self, boot: BootId, uptime: UptimeMs, now: Instant) -> bool {
+        let Some(anchor) = self.anchors.get(&boot) else { return false };
+        let since = now.saturating_duration_since(anchor.instant).as_millis() as u64;
+        let tolerance = TOLD_MS + 10 * drift_ms(since);
+        uptime.0.saturating_add(tolerance) < anchor.uptime.0.saturating_add(since)
+    }
+
     /// A moment of this boot on both clocks, in the reader's past.
     pub fn mapping(&self, boot: BootId, now: Moment) -> Option<(UptimeMs, UnixMs)> {
         let anchor = self.anchors.get(&boot)?;

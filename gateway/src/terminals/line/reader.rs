@@ -167,7 +167,10 @@ impl Controller {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.open {
             Some(open) => Some(open.deadline),
-            None => self.stations.iter().map(Station::due).min(),
+            None => {
+                let expiries = self.stations.iter().filter_map(Station::expires_at);
+                self.stations.iter().map(Station::due).chain(expiries).min()
+            }
         }
     }
 

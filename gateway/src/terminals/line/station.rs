@@ -109,6 +109,11 @@ impl Station {
         at_once.into_iter().chain(collect).fold(self.status_at, Instant::min)
     }
 
+    /// When something of this reader is over although nobody answers.
+    pub(super) fn expires_at(&self) -> Option<Instant> {
+        self.commands.expires_at()
+    }
+
     /// Whether somebody at the gate waits for the next question.
     pub(super) fn is_urgent(&self) -> bool {
         self.commit_due || self.feedback.next().is_some() || !self.commands.is_empty()
@@ -161,6 +166,11 @@ impl Station {
                 self.suspicion.baseline(status.damage);
                 self.handle_status(boot, status, sent, now, &mut events);
             }
+            Answer::Punches { now: uptime, .. } | Answer::Status(Status { now: uptime, .. })
+                if self.dating.is_rewound(boot, uptime, now.instant) =>
+            {
+                self.greet_again(now.instant);
+            }
             Answer::Punches { now: uptime, released, first, lost, lost_seen, punches } => {
                 self.dating.note(boot, uptime, sent, now.instant);
                 let collected = Collected { released, first, lost, lost_seen, punches: &punches };
@@ -184,12 +194,19 @@ impl Station {
         if self.boot.replace(boot) != Some(boot) {
             events.extend(self.commands.rebooted().into_iter().map(Event::from));
         }
-        if self.cursor.greeted(boot, status, now.wall) {
-            self.commit_due = false;
+        let rewound = self.dating.is_rewound(boot, status.now, now.instant);
+        self.commit_due = false;
+        if self.cursor.greeted(boot, status, rewound, now.wall) {
             self.feedback.clear();
             self.dating.clear();
         }
         events
+    }
+
+    /// The session is not with the reader that it began with.
+    fn greet_again(&mut self, now: Instant) {
+        self.end.forget();
+        self.hello_at = now;
     }
 
     fn handle_status(&mut self, boot: BootId, status: Status, sent: Instant, now: Moment, events: &mut Vec<Event>) {

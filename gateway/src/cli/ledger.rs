@@ -1,0 +1,78 @@
+//! `ledger verify` and `ledger export`: the ledger read without a running gateway, or beside one.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use gateway::store::ledger::check::{self, Report};
+use gateway::store::ledger::export::{self, ExportError, Format};
+use gateway::store::ledger::segment;
+
+use super::exit::{Exit, Failure};
+
+/// Checks the whole chain; what is wrong is the failure's text.
+pub fn verify(data: &Path) -> Result<String, Failure> {
+    let dir = ledger_of(data)?;
+    let report = check::verify(&dir).map_err(|error| unreadable(&dir, &error))?;
+    match report.is_sound() {
+        true => Ok(described(&report)),
+        false => {
+            let findings: String = report.findings.iter().map(|finding| format!("\n{finding}")).collect();
+            Err(Failure::new(Exit::Data, format!("{} is not sound:{findings}\n{}", dir.display(), described(&report))))
+        }
+    }
+}
+
+fn described(report: &Report) -> String {
+    let Report { segments, facts, last_seq, abandoned, .. } = report;
+    let mut text =
+        format!("{facts} facts in {segments} segments, the last is {last_seq}\nhead {}", hex::encode(report.head));
+    if *abandoned > 0 {
+        text +=
+            &format!("\n{abandoned} facts were never acknowledged, because the disk failed while they were written");
+    }
+    if let Some(end) = report.open_end {
+        text += &format!(
+            "\nafter the last fact there are {} bytes more: a write that was interrupted, or that goes on now",
+            end.length
+        );
+    }
+    match report.is_sound() {
+        true => text + "\nsound: nothing was changed, removed, added or moved",
+        false => text,
+    }
+}
+
+/// Writes every fact to `out`, or to standard output. Personal data is in it as it stands in the ledger.
+pub fn export(data: &Path, out: Option<&Path>, format: Format) -> Result<String, Failure> {
+    let dir = ledger_of(data)?;
+    let written = match out {
+        Some(path) => {
+            // An earlier export is evidence too.
+            let file = File::create_new(path).map_err(|error| {
+                Failure::new(Exit::CannotCreate, format!("{} cannot be created: {error}", path.display()))
+            })?;
+            export::export(&dir, &file, format).and_then(|count| Ok(file.sync_all().map(|()| count)?))
+        }
+        None => export::export(&dir, io::stdout().lock(), format),
+    };
+    match written {
+        Ok(count) => Ok(format!("{count} facts exported")),
+        Err(ExportError::Io(error)) => Err(unreadable(&dir, &error)),
+        Err(error @ (ExportError::Json(_) | ExportError::Csv(_))) => Err(Failure::new(Exit::Io, error.to_string())),
+    }
+}
+
+/// The ledger inside a data directory, or a copy of a ledger alone.
+fn ledger_of(data: &Path) -> Result<PathBuf, Failure> {
+    let candidates = [data.join("ledger"), data.to_owned()];
+    let found = candidates.into_iter().find(|dir| segment::list(dir).is_ok_and(|segments| !segments.is_empty()));
+    found.ok_or_else(|| {
+        let problem = format!("{}: no ledger is here; name the gateway's data directory with --data", data.display());
+        Failure::new(Exit::NoInput, problem)
+    })
+}
+
+fn unreadable(dir: &Path, error: &io::Error) -> Failure {
+    Failure::new(Exit::Io, format!("{}: {error}", dir.display()))
+}

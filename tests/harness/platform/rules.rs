@@ -1,0 +1,508 @@
+//! The interface text as rules: what is checked at once, what a job does, and what is answered.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use gateway::clock::Clock;
+use jiff::civil::{Date, DateTime};
+use jiff::tz::Offset;
+use serde_json::{Value, json};
+
+use super::Options;
+use super::book::{Attendance, Book, Keeper, Line, Move, Team, Worker};
+use super::cipher;
+use super::misbehaviour::JobFault;
+
+/// Code, message and data of an answer.
+pub type Answer = (String, String, Value);
+
+/// Everything that one platform knows.
+pub struct Platform {
+    options: Options,
+    clock: Clock,
+    book: Book,
+    keeper: Keeper,
+    nonces: HashSet<String>,
+    jobs: VecDeque<Job>,
+    results: HashMap<String, Value>,
+    next_job: u64,
+    pub rejects_key: bool,
+    /// ID numbers whose items fail, and how.
+    pub refusals: HashMap<String, String>,
+}
+
+struct Job {
+    serial: String,
+    ready_at: Instant,
+    method: String,
+    data: Value,
+    fault: Option<JobFault>,
+}
+
+const METHODS: [&str; 9] = [
+    "ProjectSubContractor.Add",
+    "Team.Add",
+    "Team.Query",
+    "ProjectWorker.Add",
+    "ProjectWorker.Query",
+    "WorkerEntryExit.Add",
+    "WorkerAttendance.Add",
+    "WorkerAttendance.Query",
+    "AsyncHandleResult.Query",
+];
+
+impl Platform {
+    pub fn open(options: Options) -> std::io::Result<Platform> {
+        let mut book = Book::default();
+        let keeper = Keeper::open(options.book_file.as_deref(), &mut book)?;
+        let clock = Clock::system();
+        // Serial codes of an earlier run must not come again.
+        let next_job = clock.now().0.unsigned_abs();
+        Ok(Platform {
+            options,
+            clock,
+            book,
+            keeper,
+            nonces: HashSet::new(),
+            jobs: VecDeque::new(),
+            results: HashMap::new(),
+            next_job,
+            rejects_key: false,
+            refusals: HashMap::new(),
+        })
+    }
+
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    pub fn now_and_interval(&self) -> (Instant, Duration) {
+        (self.clock.instant(), self.options.min_interval)
+    }
+
+    pub fn violation(&mut self, text: String) {
+        self.book.violations.push(text);
+    }
+
+    /// Answers a request. Writing requests only get a serial code; `fault` is what will happen to their job.
+    pub fn handle(&mut self, params: &HashMap<String, String>, fault: Option<JobFault>) -> Answer {
+        self.book.requests += 1;
+        self.work_on_jobs();
+        if self.rejects_key {
+            return error("-2", "签名校验错误");
+        }
+        let (method, data) = match self.check_envelope(params) {
+            Ok(checked) => checked,
+            Err((code, text)) => {
+                self.violation(text.clone());
+                return error(code, &text);
+            }
+        };
+        match method.as_str() {
+            "AsyncHandleResult.Query" => self.job_result(&data),
+            "Team.Query" => self.list_teams(&data),
+            "ProjectWorker.Query" => self.list_workers(&data),
+            "WorkerAttendance.Query" => self.list_attendance(&data),
+            _ => self.take_job(method, data, fault),
+        }
+    }
+
+    fn check_envelope(&mut self, params: &HashMap<String, String>) -> Result<(String, Value), (&'static str, String)> {
+        let get = |name: &str| params.get(name).cloned().ok_or(("-1", format!("[{name}]不能为空")));
+        let (method, sign, data) = (get("method")?, get("sign")?, get("data")?);
+        let (timestamp, nonce) = (get("timestamp")?, get("nonce")?);
+        if get("appid")? != self.options.appid {
+            return Err(("-1", "请求参数无效:appid无效!".to_owned()));
+        }
+        if get("version")? != "1.0" || get("format")? != "json" {
+            return Err(("-1", "version or format is wrong".to_owned()));
+        }
+        if !sign.eq_ignore_ascii_case(&cipher::expected_sign(params, &self.options.secret)) {
+            return Err(("-2", format!("{method}: 签名校验错误")));
+        }
+        self.check_time(&timestamp).map_err(|text| ("-1", text))?;
+        if nonce.is_empty() || !self.nonces.insert(nonce.clone()) {
+            return Err(("-1", format!("nonce {nonce} was used before")));
+        }
+        if !METHODS.contains(&method.as_str()) {
+            return Err(("-3", format!("无API访问权限: {method}")));
+        }
+        let data: Value = serde_json::from_str(&data).map_err(|error| ("-1", format!("{method}: data: {error}")))?;
+        let is_query = method == "AsyncHandleResult.Query";
+        if !is_query && data["projectCode"] != self.options.project_code.as_str() {
+            return Err(("-1", format!("{method}: [projectCode]无效")));
+        }
+        Ok((method, data))
+    }
+
+    fn check_time(&self, timestamp: &str) -> Result<(), String> {
+        let all_digits = timestamp.len() == 14 && timestamp.bytes().all(|byte| byte.is_ascii_digit());
+        let parsed = DateTime::strptime("%Y%m%d%H%M%S", timestamp).ok().filter(|_| all_digits);
+        let at = parsed.and_then(|civil| Offset::constant(8).to_timestamp(civil).ok());
+        let Some(at) = at else { return Err(format!("[timestamp]格式无效: {timestamp}")) };
+        let off = (at.as_millisecond() - self.clock.now().0).unsigned_abs();
+        if off > self.options.clock_tolerance.as_millis() as u64 {
+            return Err(format!("[timestamp]is {} s off", off / 1_000));
+        }
+        Ok(())
+    }
+
+    fn take_job(&mut self, method: String, data: Value, fault: Option<JobFault>) -> Answer {
+        if let Err(text) = self.check_shape(&method, &data) {
+            self.violation(format!("{method}: {text}"));
+            return error("-1", &text);
+        }
+        self.next_job += 1;
+        let serial = format!("{}-{}", method.to_lowercase().replace('.', "-"), self.next_job);
+        let ready_at = self.clock.instant() + self.options.job_delay;
+        self.jobs.push_back(Job { serial: serial.clone(), ready_at, method, data, fault });
+        ok(json!({ "requestSerialCode": serial }))
+    }
+
+    /// Limits and required fields, checked before a serial code is given.
+    fn check_shape(&self, method: &str, data: &Value) -> Result<(), String> {
+        match method {
+            "ProjectSubContractor.Add" => required(data, &["corpCode", "corpName", "corpType"]),
+            "Team.Add" => required(data, &["corpCode", "corpName", "teamName"]),
+            "ProjectWorker.Add" => {
+                required(data, &["corpCode", "corpName", "teamName"])?;
+                whole_number(data, "teamSysNo")?;
+                for row in list(data, "workerList", 5)? {
+                    required(row, &["workerName", "idCardType", "idCardNumber", "workType", "workRole", "nation"])?;
+                    required(
+                        row,
+                        &["address", "headImage", "politicsType", "cellPhone", "cultureLevelType", "grantOrg"],
+                    )?;
+                    whole_number(row, "isTeamLeader")?;
+                    self.check_image(row, "headImage")?;
+                    self.check_id(row)?;
+                }
+                Ok(())
+            }
+            "WorkerEntryExit.Add" => {
+                required(data, &["corpCode", "corpName"])?;
+                whole_number(data, "teamSysNo")?;
+                for row in list(data, "workerList", 50)? {
+                    required(row, &["idCardType", "idCardNumber", "date", "type"])?;
+                    self.check_id(row)?;
+                    let date: Date = text(row, "date").parse().map_err(|_| "[date]格式无效".to_owned())?;
+                    if date > self.today() {
+                        return Err("[date]不能大于当天!".to_owned());
+                    }
+                }
+                Ok(())
+            }
+            _ => {
+                whole_number(data, "teamSysNo")?;
+                for row in list(data, "dataList", 20)? {
+                    required(row, &["idCardType", "idCardNumber", "date", "direction"])?;
+                    self.check_id(row)?;
+                    self.check_image(row, "image")?;
+                    self.check_punch(row)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn check_punch(&self, row: &Value) -> Result<(), String> {
+        let date = text(row, "date");
+        let parsed = DateTime::strptime("%Y-%m-%d %H:%M:%S", date).map_err(|_| format!("[date]格式无效: {date}"))?;
+        let at = Offset::constant(8).to_timestamp(parsed).map_err(|_| format!("[date]格式无效: {date}"))?;
+        if at.as_millisecond() > self.clock.now().0 + 1_000 {
+            return Err(format!("[date]不能大于当天: {date}"));
+        }
+        match text(row, "direction") {
+            "01" | "02" => Ok(()),
+            other => Err(format!("[direction]无效: {other}")),
+        }
+    }
+
+    fn check_id(&self, row: &Value) -> Result<(), String> {
+        if text(row, "idCardType") != "01" {
+            return Err("[idCardType]异常,目前只支持身份证类型的证件!".to_owned());
+        }
+        match self.id_number(row) {
+            Some(id) if cipher::is_id_number(&id) => Ok(()),
+            _ => Err("[idCardNumber]无效".to_owned()),
+        }
+    }
+
+    fn check_image(&self, row: &Value, field: &str) -> Result<(), String> {
+        let Some(image) = row.get(field).and_then(Value::as_str) else { return Ok(()) };
+        if image.len() > self.options.image_limit_kib * 1024 {
+            return Err(format!("[{field}]大小超过限制{}KB!", self.options.image_limit_kib));
+        }
+        let bytes = STANDARD.decode(image).unwrap_or_default();
+        if !bytes.starts_with(&[0xFF, 0xD8, 0xFF]) {
+            return Err(format!("[{field}]格式无效,目前仅支持:jpg,jpeg,png,jpeg"));
+        }
+        Ok(())
+    }
+
+    fn id_number(&self, row: &Value) -> Option<String> {
+        cipher::open(&self.options.secret, row.get("idCardNumber")?.as_str()?)
+    }
+
+    fn today(&self) -> Date {
+        let now = jiff::Timestamp::from_millisecond(self.clock.now().0).expect("the clock is in this age");
+        Offset::constant(8).to_datetime(now).date()
+    }
+
+    /// Works on every job whose time has come, in the order of their arrival.
+    pub fn work_on_jobs(&mut self) {
+        let now = self.clock.instant();
+        while self.jobs.front().is_some_and(|job| job.ready_at <= now) {
+            let Some(job) = self.jobs.pop_front() else { break };
+            let result = self.work(&job);
+            self.results.insert(job.serial, result);
+        }
+    }
+
+    fn work(&mut self, job: &Job) -> Value {
+        let done = |result: Result<Value, String>| match result {
+            Ok(result) => json!({ "status": 20, "result": result }),
+            Err(text) => json!({ "status": "10", "result": text }),
+        };
+        match job.fault {
+            Some(JobFault::Internal { works }) => {
+                if works {
+                    // What the work says is lost in the stumble.
+                    let _ = self.apply(&job.method, &job.data);
+                }
+                done(Err("Internal Error".to_owned()))
+            }
+            Some(JobFault::Batch) => done(Err("处理失败".to_owned())),
+            Some(JobFault::Item { pick }) => match list_of(&job.data) {
+                Some((name, rows)) if !rows.is_empty() => {
+                    done(Err(format!("[{name}][{}][date]值无效!", pick % rows.len())))
+                }
+                _ => done(self.apply(&job.method, &job.data)),
+            },
+            None => done(self.apply(&job.method, &job.data)),
+        }
+    }
+
+    /// Does a job's work: all of it or, with a text, nothing.
+    fn apply(&mut self, method: &str, data: &Value) -> Result<Value, String> {
+        if let Some(refusal) = self.refusal(data) {
+            return Err(refusal);
+        }
+        match method {
+            "ProjectSubContractor.Add" => self.add_employer(data),
+            "Team.Add" => self.add_team(data),
+            "ProjectWorker.Add" => self.add_workers(data),
+            "WorkerEntryExit.Add" => self.add_moves(data),
+            _ => self.add_attendance(data),
+        }
+    }
+
+    fn refusal(&self, data: &Value) -> Option<String> {
+        let (name, rows) = list_of(data)?;
+        rows.iter().enumerate().find_map(|(index, row)| {
+            let text = self.refusals.get(&self.id_number(row)?)?;
+            Some(text.replace("{list}", name).replace("{i}", &index.to_string()))
+        })
+    }
+
+    fn add_employer(&mut self, data: &Value) -> Result<Value, String> {
+        let code = text(data, "corpCode").to_owned();
+        if self.book.employers.contains(&code) || code == self.options.general_contractor {
+            return Err(format!("项目中已存在企业:{code}"));
+        }
+        self.accept(Line::Employer(code));
+        Ok(Value::Null)
+    }
+
+    fn add_team(&mut self, data: &Value) -> Result<Value, String> {
+        let (corp_code, name) = (text(data, "corpCode").to_owned(), text(data, "teamName").to_owned());
+        if !self.book.employers.contains(&corp_code) && corp_code != self.options.general_contractor {
+            self.violation(format!("Team.Add: {corp_code} is not registered"));
+            return Err("[corpCode]不存在".to_owned());
+        }
+        if self.book.teams.iter().any(|team| team.corp_code == corp_code && team.name == name) {
+            return Err(format!("项目中已存在班组:{name}"));
+        }
+        let number = 1_700_000_001 + self.book.teams.len() as u64;
+        self.accept(Line::Team(Team { number, corp_code, name }));
+        Ok(json!({ "teamSysNo": number }))
+    }
+
+    fn add_workers(&mut self, data: &Value) -> Result<Value, String> {
+        let team_number = self.known_team("ProjectWorker.Add", data)?;
+        let mut workers = Vec::new();
+        for row in rows_of(data) {
+            let id_number = self.id_number(row).unwrap_or_default();
+            if self.book.worker(&id_number).is_some() {
+                return Err(format!("项目中已存在身份证为：{id_number}的工人!"));
+            }
+            workers.push(Worker { id_number, name: text(row, "workerName").to_owned(), team_number });
+        }
+        workers.into_iter().for_each(|worker| self.accept(Line::Worker(worker)));
+        Ok(Value::Null)
+    }
+
+    fn add_moves(&mut self, data: &Value) -> Result<Value, String> {
+        self.known_team("WorkerEntryExit.Add", data)?;
+        let mut moves = Vec::new();
+        for (index, row) in rows_of(data).iter().enumerate() {
+            let id_number = self.id_number(row).unwrap_or_default();
+            if self.book.worker(&id_number).is_none() {
+                self.violation("WorkerEntryExit.Add: the worker is not registered".to_owned());
+                return Err(format!("[workerList][{index}][idCardNumber]工人不存在"));
+            }
+            let one = Move { id_number, date: text(row, "date").to_owned(), kind: text(row, "type").to_owned() };
+            if self.book.moves.contains(&one) {
+                return Err(format!("[workerList][{index}][date]进退场记录已存在"));
+            }
+            moves.push(one);
+        }
+        moves.into_iter().for_each(|one| self.accept(Line::Move(one)));
+        Ok(Value::Null)
+    }
+
+    fn add_attendance(&mut self, data: &Value) -> Result<Value, String> {
+        let team_number = self.known_team("WorkerAttendance.Add", data)?;
+        let mut punches = Vec::new();
+        for (index, row) in rows_of(data).iter().enumerate() {
+            let id_number = self.id_number(row).unwrap_or_default();
+            let at_home = self.book.worker(&id_number).is_some_and(|worker| worker.team_number == team_number);
+            if !at_home || !self.book.is_on_site(&id_number) {
+                self.violation(format!("WorkerAttendance.Add: worker {index} is not registered here or not entered"));
+                return Err(format!("[dataList][{index}][idCardNumber]工人未进场"));
+            }
+            punches.push(Attendance {
+                id_number,
+                date: text(row, "date").to_owned(),
+                direction: text(row, "direction").to_owned(),
+                team_number,
+                attend_type: text(row, "attendType").to_owned(),
+                has_image: row.get("image").is_some(),
+                times: 1,
+            });
+        }
+        punches.into_iter().for_each(|punch| self.accept(Line::Attendance(punch)));
+        Ok(Value::Null)
+    }
+
+    fn known_team(&mut self, method: &str, data: &Value) -> Result<u64, String> {
+        let number = data["teamSysNo"].as_u64().unwrap_or_default();
+        if self.book.team(number).is_some() {
+            return Ok(number);
+        }
+        self.violation(format!("{method}: team {number} is not registered"));
+        Err("[teamSysNo]值超出范围或无效!".to_owned())
+    }
+
+    fn accept(&mut self, line: Line) {
+        self.keeper.write(&line);
+        self.book.add(line);
+    }
+
+    fn job_result(&self, data: &Value) -> Answer {
+        let serial = text(data, "requestSerialCode");
+        if let Some(result) = self.results.get(serial) {
+            let mut result = result.clone();
+            result["requestSerialCode"] = json!(serial);
+            return ok(result);
+        }
+        if self.jobs.iter().any(|job| job.serial == serial) {
+            return ok(json!({ "requestSerialCode": serial, "status": 0, "result": null }));
+        }
+        error("-1", "请求序列码不存在")
+    }
+
+    fn list_teams(&self, data: &Value) -> Answer {
+        let wanted = data.get("teamName").and_then(Value::as_str);
+        let teams = self.book.teams.iter().filter(|team| wanted.is_none_or(|name| name == team.name));
+        let row = |team: &Team| json!({ "teamSysNo": team.number, "teamName": team.name, "corpCode": team.corp_code });
+        page(data, teams.map(row).collect())
+    }
+
+    fn list_workers(&self, data: &Value) -> Answer {
+        let wanted = self.id_number(data);
+        let workers =
+            self.book.workers.iter().filter(|worker| wanted.as_ref().is_none_or(|id| *id == worker.id_number));
+        let row = |worker: &Worker| {
+            json!({
+                "workerName": worker.name,
+                "idCardNumber": cipher::seal(&self.options.secret, &worker.id_number),
+                "teamSysNo": worker.team_number,
+            })
+        };
+        page(data, workers.map(row).collect())
+    }
+
+    fn list_attendance(&mut self, data: &Value) -> Answer {
+        let day = text(data, "date").to_owned();
+        if day.parse::<Date>().is_err() {
+            self.violation(format!("WorkerAttendance.Query: [date] {day}"));
+            return error("-1", "[date]格式无效");
+        }
+        let team = data.get("teamSysNo").and_then(Value::as_u64);
+        let that_day = self.book.attendance.iter().filter(|punch| punch.date.starts_with(&day));
+        let of_team = that_day.filter(|punch| team.is_none_or(|number| number == punch.team_number));
+        let row = |punch: &Attendance| {
+            json!({
+                "teamSysNo": punch.team_number,
+                "idCardType": "01",
+                "idCardNumber": cipher::seal(&self.options.secret, &punch.id_number),
+                "date": format!("{}.000", punch.date),
+                "direction": punch.direction,
+            })
+        };
+        page(data, of_team.map(row).collect())
+    }
+}
+
+fn ok(data: Value) -> Answer {
+    ("0".to_owned(), String::new(), data)
+}
+
+fn error(code: &str, message: &str) -> Answer {
+    (code.to_owned(), message.to_owned(), Value::Null)
+}
+
+fn page(data: &Value, rows: Vec<Value>) -> Answer {
+    let index = data["pageIndex"].as_u64().unwrap_or(0) as usize;
+    let size = data["pageSize"].as_u64().unwrap_or(0) as usize;
+    if size == 0 || size > 50 {
+        return error("-1", "[pageSize]超出范围");
+    }
+    let total = rows.len();
+    let rows: Vec<Value> = rows.into_iter().skip(index * size).take(size).collect();
+    ok(json!({ "pageIndex": index, "pageSize": size, "totalCount": total, "rows": rows }))
+}
+
+fn text<'a>(row: &'a Value, field: &str) -> &'a str {
+    row.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn required(row: &Value, fields: &[&str]) -> Result<(), String> {
+    match fields.iter().find(|field| text(row, field).is_empty()) {
+        Some(field) => Err(format!("[{field}]不能为空")),
+        None => Ok(()),
+    }
+}
+
+fn whole_number(row: &Value, field: &str) -> Result<(), String> {
+    if row.get(field).is_some_and(Value::is_u64) { Ok(()) } else { Err(format!("[{field}]不是整数")) }
+}
+
+fn list<'a>(data: &'a Value, name: &str, limit: usize) -> Result<&'a Vec<Value>, String> {
+    match data.get(name).and_then(Value::as_array) {
+        Some(rows) if !rows.is_empty() && rows.len() <= limit => Ok(rows),
+        Some(rows) => Err(format!("[{name}]has {} items, 1 to {limit} are allowed", rows.len())),
+        None => Err(format!("[{name}]不能为空")),
+    }
+}
+
+fn list_of(data: &Value) -> Option<(&'static str, &Vec<Value>)> {
+    ["dataList", "workerList"].into_iter().find_map(|name| Some((name, data.get(name)?.as_array()?)))
+}
+
+fn rows_of(data: &Value) -> &[Value] {
+    list_of(data).map_or(&[], |(_, rows)| rows)
+}

@@ -1,0 +1,481 @@
+//! Face terminals and other MQTT clients against the real intake: over TCP to the embedded endpoint, and through
+//! mosquitto.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway::clock::Clock;
+use gateway::config::{DirectionRule, Mqtt, MqttTransport, Secret};
+use gateway::ops::Ops;
+use gateway::ops::alarms::Kind;
+use gateway::punch::TerminalId;
+use gateway::store::{Store, StoreOptions};
+use gateway::terminals::hub::{Hub, Order, Terminal};
+use gateway::terminals::{Context, mqtt};
+use harness::broker::Mosquitto;
+use harness::face::link::{FaceLink, Login};
+use harness::face::{Face, FaceTerminal, Timings, big_photo};
+use harness::faults::Faults;
+use rumqttc::{AsyncClient, ConnectReturnCode, Event, EventLoop, Incoming, MqttOptions, QoS, SubscribeReasonCode};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Long enough for a loaded machine; nothing waits for it when all is well.
+const LIMIT: Duration = Duration::from_secs(60);
+/// How long it takes to believe that something does not happen.
+const NEVER: Duration = Duration::from_millis(700);
+
+struct Site {
+    context: Context,
+    address: Option<SocketAddr>,
+    tasks: JoinSet<()>,
+    shutdown: CancellationToken,
+    _dir: tempfile::TempDir,
+}
+
+fn known(serial: &str, password: Option<&str>) -> Terminal {
+    Terminal {
+        id: TerminalId(format!("gate-{serial}")),
+        protocol: "mqtt-face".to_owned(),
+        serial: serial.to_owned(),
+        direction: DirectionRule::Terminal,
+        password: password.map(|password| Secret(password.to_owned())),
+    }
+}
+
+impl Site {
+    async fn start(transport: MqttTransport, terminals: Vec<Terminal>) -> Site {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::system();
+        let options = StoreOptions { dir: dir.path().to_owned(), platforms: vec![] };
+        let opening = clock.clone();
+        let store = tokio::task::spawn_blocking(move || Store::open(options, opening)).await.unwrap().unwrap();
+        let ops = Ops::new(clock.clone());
+        let hub = Arc::new(Hub::new(terminals));
+        let context = Context { store, hub, clock, ops, utc_offset: jiff::tz::offset(8) };
+        let config = Mqtt { transport, topic_prefixes: vec!["mqtt/face".to_owned()], max_packet_kib: 8192 };
+        let intake = mqtt::bind(&config, context.clone()).await.unwrap();
+        let address = intake.local_addr();
+        let shutdown = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let stop = shutdown.clone();
+        tasks.spawn(async move {
+            let Ok(()) = intake.run(stop).await;
+        });
+        Site { context, address, tasks, shutdown, _dir: dir }
+    }
+
+    async fn embedded(terminals: Vec<Terminal>) -> Site {
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Site::start(MqttTransport::Embedded { listen, trust_client_id: true, password: None }, terminals).await
+    }
+
+    async fn brokered(broker: &Mosquitto, terminals: Vec<Terminal>) -> Site {
+        let transport = MqttTransport::Broker {
+            url: broker.url(),
+            client_id: "anxin-gateway".to_owned(),
+            username: None,
+            password: None,
+        };
+        Site::start(transport, terminals).await
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address.expect("an embedded endpoint")
+    }
+
+    fn link(&self, serial: &str) -> FaceLink {
+        FaceLink::start(FaceTerminal::new(serial, Timings::faster(20)), Login::at(self.address()))
+    }
+
+    /// Terminal and record of every punch stored, sorted.
+    async fn book(&self) -> Vec<(String, u64)> {
+        let rows = self.context.store.read(|view| view.latest(10_000)).await;
+        let mut book: Vec<(String, u64)> =
+            rows.into_iter().map(|row| (row.terminal.0, row.record.unwrap().parse().unwrap())).collect();
+        book.sort();
+        book
+    }
+
+    /// Waits until the view shows this many punches.
+    async fn stored(&self, punches: u64) {
+        let reached = async {
+            while self.context.store.read(|view| view.totals().punches).await < punches {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, reached).await.expect("the view follows the ledger");
+    }
+
+    fn alarmed(&self, kind: Kind) -> bool {
+        self.context.ops.alarms.list().iter().any(|alarm| alarm.kind == kind)
+    }
+
+    async fn wait_for(&self, what: &str, wanted: impl Fn(&Site) -> bool) {
+        let reached = async {
+            while !wanted(self) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, reached).await.unwrap_or_else(|_| panic!("{what} did not happen"));
+    }
+
+    async fn stop(mut self) {
+        self.shutdown.cancel();
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        tokio::time::timeout(Duration::from_secs(3), ended).await.expect("intake stops within 3 s");
+        self.context.store.clone().close().await;
+    }
+}
+
+/// A plain MQTT client, well behaved or not.
+struct Client {
+    client: AsyncClient,
+    connection: EventLoop,
+}
+
+impl Client {
+    fn new(address: SocketAddr, client_id: &str, login: Option<(&str, &str)>) -> Client {
+        let mut options = MqttOptions::new(client_id, address.ip().to_string(), address.port());
+        options.set_keep_alive(Duration::from_secs(30)).set_max_packet_size(1 << 24, 1 << 24);
+        if let Some((name, password)) = login {
+            options.set_credentials(name, password);
+        }
+        let (client, connection) = AsyncClient::new(options, 100);
+        Client { client, connection }
+    }
+
+    /// Connects; the broker's answer when it refuses.
+    async fn connect(&mut self) -> Result<(), ConnectReturnCode> {
+        match tokio::time::timeout(LIMIT, self.connection.poll()).await.unwrap() {
+            Ok(Event::Incoming(Incoming::ConnAck(_))) => Ok(()),
+            Err(rumqttc::ConnectionError::ConnectionRefused(code)) => Err(code),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn subscribe(&mut self, topic: &str) -> SubscribeReasonCode {
+        self.client.subscribe(topic, QoS::AtLeastOnce).await.unwrap();
+        match self.next(|packet| matches!(packet, Incoming::SubAck(_))).await {
+            Some(Incoming::SubAck(ack)) => ack.return_codes[0],
+            other => panic!("no SUBACK but {other:?}"),
+        }
+    }
+
+    /// Publishes with QoS 1 and waits for the PUBACK; false when it does not come.
+    async fn publish(&mut self, topic: &str, payload: &str) -> bool {
+        self.client.publish(topic, QoS::AtLeastOnce, false, payload).await.unwrap();
+        self.next(|packet| matches!(packet, Incoming::PubAck(_))).await.is_some()
+    }
+
+    /// The next packet of this kind; `None` when none comes.
+    async fn next(&mut self, wanted: impl Fn(&Incoming) -> bool) -> Option<Incoming> {
+        let found = async {
+            loop {
+                match self.connection.poll().await {
+                    Ok(Event::Incoming(packet)) if wanted(&packet) => return Some(packet),
+                    Ok(_) => {}
+                    Err(_) => return None,
+                }
+            }
+        };
+        tokio::time::timeout(NEVER, found).await.ok().flatten()
+    }
+}
+
+fn record(serial: &str) -> String {
+    let mut terminal = FaceTerminal::new(serial, Timings::REAL);
+    let now = Clock::system().now();
+    terminal.handle_link_up(now);
+    terminal.punch(now, Face::of("W0001"));
+    let mut sent = std::iter::from_fn(|| terminal.poll_transmit());
+    sent.find(|outgoing| outgoing.topic.ends_with("/Rec")).expect("a record").payload
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn punches_pass_the_endpoint_with_links_cut_and_each_is_stored_once() {
+    let mut faults = Faults::from_env("punches_pass_the_endpoint", 7);
+    let serials = ["1306612", "1306613", "1306614"];
+    let site = Site::embedded(serials.iter().map(|serial| known(serial, None)).collect()).await;
+    let links: Vec<FaceLink> = serials.iter().map(|serial| site.link(serial)).collect();
+    for round in 0..20 {
+        for link in &links {
+            link.punch(Face::of(&format!("W{round:04}")));
+        }
+        if faults.happens(0.4) {
+            links[faults.pick(0..3) as usize].cut_link().await;
+        }
+        tokio::time::sleep(Duration::from_millis(faults.pick(0..60))).await;
+    }
+    for link in &links {
+        assert!(link.wait_delivered(LIMIT).await, "{:?}", link.acknowledged());
+    }
+    site.stored(60).await;
+    let expected: Vec<(String, u64)> =
+        serials.iter().flat_map(|serial| (1..=20).map(move |n| (format!("gate-{serial}"), n))).collect();
+    assert_eq!(site.book().await, expected);
+    for link in links {
+        link.stop().await;
+    }
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_photo_of_a_megabyte_passes_the_endpoint() {
+    let site = Site::embedded(vec![known("1306612", None)]).await;
+    let link = site.link("1306612");
+    link.punch(Face::of("W0001").with_photo(&big_photo(1_000_000)));
+    assert!(link.wait_delivered(LIMIT).await);
+    site.stored(1).await;
+    assert!(site.context.store.read(|view| view.latest(1)).await[0].photo.is_some());
+    link.stop().await;
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_terminal_waits_and_delivers_after_its_approval() {
+    let site = Site::embedded(vec![]).await;
+    let link = site.link("1306612");
+    link.punch(Face::of("W0001"));
+    site.wait_for("the pending terminal", |site| site.alarmed(Kind::TerminalPending)).await;
+    tokio::time::sleep(NEVER).await;
+    assert!(link.with(|terminal| terminal.heard.is_empty()));
+    assert_eq!(site.book().await, vec![]);
+    let status = site.context.ops.board.terminals().remove(0);
+    assert!(status.pending && status.serial == "1306612");
+
+    site.context.hub.adopt(known("1306612", None));
+    site.context.hub.order("1306612", Order::Adopted).await.unwrap();
+    assert!(link.wait_delivered(LIMIT).await);
+    site.stored(1).await;
+    assert!(!site.alarmed(Kind::TerminalPending));
+    assert!(!site.context.ops.board.terminals()[0].pending);
+    link.stop().await;
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_injects_a_punch_for_another_terminal_or_reads_its_commands() {
+    let site = Site::embedded(vec![known("1306612", None), known("1306613", None)]).await;
+    let mut thief = Client::new(site.address(), "1306613", None);
+    thief.connect().await.unwrap();
+    for topic in ["mqtt/face/1306612", "mqtt/face/+", "mqtt/face/#", "#", "mqtt/face/1306612/Rec", "$SYS/#"] {
+        assert_eq!(thief.subscribe(topic).await, SubscribeReasonCode::Failure, "{topic}");
+    }
+    let forged = record("1306612");
+    for topic in ["mqtt/face/1306612/Rec", "mqtt/face/1306612", "mqtt/face/basic/Rec", "elsewhere"] {
+        thief.publish(topic, &forged).await;
+    }
+    let greeting = r#"{"operator":"Online","info":{"facesluiceId":"1306612"}}"#;
+    thief.publish("mqtt/face/basic", greeting).await;
+    let refused = site.context.ops.metrics.mqtt_foreign_topics.get();
+    assert_eq!(refused, 6 + 4 + 1);
+    assert_eq!(site.book().await, vec![]);
+    let honest = site.context.ops.board.terminals().into_iter().find(|status| status.serial == "1306612").unwrap();
+    assert!(!honest.online);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pending_client_stores_nothing_and_reads_nothing() {
+    let site = Site::embedded(vec![]).await;
+    let mut client = Client::new(site.address(), "9999999", None);
+    client.connect().await.unwrap();
+    assert!(matches!(client.subscribe("mqtt/face/9999999").await, SubscribeReasonCode::Success(_)));
+    client.publish("mqtt/face/9999999/Rec", &record("9999999")).await;
+    client.publish("mqtt/face/basic", r#"{"operator":"Online","info":{"facesluiceId":"9999999"}}"#).await;
+    assert!(client.next(|packet| matches!(packet, Incoming::Publish(_))).await.is_none());
+    assert_eq!(site.book().await, vec![]);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_are_asked_for_where_they_are_set() {
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let password = Some(Secret("shared".to_owned()));
+    let transport = MqttTransport::Embedded { listen, trust_client_id: false, password };
+    let site = Site::start(transport, vec![known("1306612", Some("own")), known("1306613", None)]).await;
+    let connect = async |id: &str, login| Client::new(site.address(), id, login).connect().await;
+    let refused = Err(ConnectReturnCode::NotAuthorized);
+    assert_eq!(connect("1306612", Some(("1306612", "own"))).await, Ok(()));
+    assert_eq!(connect("1306613", Some(("1306613", "shared"))).await, Ok(()));
+    assert_eq!(connect("1306612", Some(("1306612", "shared"))).await, refused);
+    assert!(site.alarmed(Kind::LoginRefused));
+    assert_eq!(connect("1306612", None).await, refused);
+    assert_eq!(connect("1306613", Some(("1306612", "own"))).await, refused);
+    assert_eq!(connect("7777777", Some(("7777777", "guess"))).await, refused);
+    assert_eq!(connect("a/b", Some(("a/b", "shared"))).await, Err(ConnectReturnCode::BadClientId));
+    assert_eq!(site.context.ops.metrics.mqtt_refused.get(), 5);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_connection_of_the_same_terminal_closes_the_first() {
+    let site = Site::embedded(vec![known("1306612", None)]).await;
+    let mut first = Client::new(site.address(), "1306612", None);
+    first.connect().await.unwrap();
+    let mut others = Vec::new();
+    for _ in 0..6 {
+        let mut next = Client::new(site.address(), "1306612", None);
+        next.connect().await.unwrap();
+        others.push(next);
+    }
+    let ended = async { while first.connection.poll().await.is_ok() {} };
+    tokio::time::timeout(LIMIT, ended).await.expect("the first is closed");
+    site.wait_for("the clash", |site| site.alarmed(Kind::TerminalCloned)).await;
+    let mut last = others.pop().unwrap();
+    assert!(last.publish("mqtt/face/1306612/Rec", &record("1306612")).await);
+    site.stored(1).await;
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mad_clients_do_not_delay_the_others() {
+    let site = Site::embedded(vec![known("1306612", None), known("1306613", None)]).await;
+    let mut mad = Vec::new();
+    for _ in 0..20 {
+        let mut socket = tokio::net::TcpStream::connect(site.address()).await.unwrap();
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut socket, &[0x30, 0xFF, 0xFF, 0x7F]).await;
+        mad.push(socket);
+    }
+    let mut flood = Client::new(site.address(), "1306613", None);
+    flood.connect().await.unwrap();
+    let mut flooding = JoinSet::new();
+    flooding.spawn(async move {
+        loop {
+            let _ = flood.client.try_publish("mqtt/face/1306613/Rec", QoS::AtMostOnce, false, vec![b'['; 100_000]);
+            if flood.connection.poll().await.is_err() {
+                return;
+            }
+        }
+    });
+    let link = site.link("1306612");
+    for worker in 0..10 {
+        link.punch(Face::of(&format!("W{worker:04}")));
+    }
+    assert!(link.wait_delivered(LIMIT).await);
+    flooding.shutdown().await;
+    link.stop().await;
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_connection_executes_the_will() {
+    let site = Site::embedded(vec![known("1306612", None)]).await;
+    let link = site.link("1306612");
+    site.wait_for("online", |site| site.context.ops.board.terminals()[0].online).await;
+    link.stop().await;
+    site.wait_for("the alarm", |site| site.alarmed(Kind::TerminalOffline)).await;
+    assert!(!site.context.ops.board.terminals()[0].online);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_reaches_the_gate_and_its_outcome_comes_back() {
+    let site = Site::embedded(vec![known("1306612", None)]).await;
+    assert!(site.context.hub.order("1306612", Order::SetTime).await.is_err(), "nobody is connected");
+    let link = site.link("1306612");
+    let shaped = |terminal: &FaceTerminal| terminal.heard.contains(&"GetMQTTconfig".to_owned());
+    assert!(link.wait_until(LIMIT, shaped).await);
+    site.context.hub.order("1306612", Order::Open { text: "请通行".to_owned() }).await.unwrap();
+    assert_eq!(link.with(|terminal| terminal.opened.clone()), ["请通行"]);
+    site.context.hub.order("1306612", Order::SetTime).await.unwrap();
+    link.stop().await;
+    site.stop().await;
+}
+
+/// False, with a word about it, where the broker is not installed.
+fn broker_is_there() -> bool {
+    let there = Mosquitto::is_installed();
+    if !there {
+        println!("skipped: mosquitto is not installed");
+    }
+    there
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn punches_pass_an_external_broker_that_forgets_and_links_that_break() {
+    if !broker_is_there() {
+        return;
+    }
+    let mut broker = Mosquitto::start().await.unwrap();
+    let serials = ["1306612", "1306613"];
+    let site = Site::brokered(&broker, serials.iter().map(|serial| known(serial, None)).collect()).await;
+    let start = |serial: &&str, qos| {
+        let login = Login { address: broker.address(), password: None, qos };
+        FaceLink::start(FaceTerminal::new(serial, Timings::faster(20)), login)
+    };
+    let links: Vec<FaceLink> = serials.iter().zip([0, 1]).map(|(serial, qos)| start(serial, qos)).collect();
+    for round in 0..15 {
+        for link in &links {
+            link.punch(Face::of(&format!("W{round:04}")));
+        }
+        match round {
+            3 | 9 => links[0].cut_link().await,
+            6 => broker.restart().await.unwrap(),
+            _ => {}
+        }
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    for link in &links {
+        assert!(link.wait_delivered(LIMIT).await, "{:?}", link.acknowledged());
+    }
+    site.stored(30).await;
+    let expected: Vec<(String, u64)> =
+        serials.iter().flat_map(|serial| (1..=15).map(move |n| (format!("gate-{serial}"), n))).collect();
+    assert_eq!(site.book().await, expected);
+    for link in links {
+        link.stop().await;
+    }
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_photo_of_a_megabyte_passes_an_external_broker() {
+    if !broker_is_there() {
+        return;
+    }
+    let broker = Mosquitto::start().await.unwrap();
+    let site = Site::brokered(&broker, vec![known("1306612", None)]).await;
+    let link = FaceLink::start(FaceTerminal::new("1306612", Timings::faster(4)), Login::at(broker.address()));
+    link.punch(Face::of("W0001").with_photo(&big_photo(1_000_000)));
+    link.punch(Face::of("W0002"));
+    assert!(link.wait_delivered(LIMIT).await);
+    site.stored(2).await;
+    link.stop().await;
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_terminal_behind_a_broker_waits_for_its_approval() {
+    if !broker_is_there() {
+        return;
+    }
+    let broker = Mosquitto::start().await.unwrap();
+    let site = Site::brokered(&broker, vec![]).await;
+    let link = FaceLink::start(FaceTerminal::new("1306612", Timings::faster(20)), Login::at(broker.address()));
+    link.punch(Face::of("W0001"));
+    site.wait_for("the pending terminal", |site| site.alarmed(Kind::TerminalPending)).await;
+    tokio::time::sleep(NEVER).await;
+    assert!(link.with(|terminal| terminal.heard.is_empty()));
+    site.context.hub.adopt(known("1306612", None));
+    site.context.hub.order("1306612", Order::Adopted).await.unwrap();
+    assert!(link.wait_delivered(LIMIT).await);
+    link.stop().await;
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_not_there_is_an_alarm_until_it_comes() {
+    if !broker_is_there() {
+        return;
+    }
+    let mut broker = Mosquitto::start().await.unwrap();
+    broker.kill().await.unwrap();
+    let site = Site::brokered(&broker, vec![known("1306612", None)]).await;
+    site.wait_for("the alarm", |site| site.alarmed(Kind::BrokerDown)).await;
+    broker.restart().await.unwrap();
+    site.wait_for("the end of the alarm", |site| !site.alarmed(Kind::BrokerDown)).await;
+    site.stop().await;
+}
