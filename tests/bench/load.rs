@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gateway::clock::Clock;
 use gateway::punch::UnixMs;
@@ -30,8 +30,6 @@ pub struct Load {
 
 /// How it went.
 pub struct Pushed {
-    /// When the first punch left.
-    pub began: Instant,
     /// Until the last acknowledgement.
     pub took: Duration,
     pub punches: usize,
@@ -69,7 +67,7 @@ impl Load {
         let mut latencies: Vec<Duration> = terminals.join_all().await.into_iter().flatten().collect();
         let took = clock.instant() - began;
         latencies.sort_unstable();
-        Pushed { began, took, punches: latencies.len(), latencies }
+        Pushed { took, punches: latencies.len(), latencies }
     }
 
     /// A terminal with all its records already in its store.

@@ -82,6 +82,7 @@ impl GatewayProcess {
     fn command_of(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.site.dir.path()).env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC");
+        command.env("NO_COLOR", "1").envs(self.site.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -31,6 +31,7 @@ pub struct Setup {
     broker: Option<String>,
     mqtt_keys: String,
     sections: String,
+    environment: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -45,6 +46,7 @@ impl Setup {
             broker: None,
             mqtt_keys: String::new(),
             sections: String::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -150,6 +152,17 @@ impl Setup {
         self
     }
 
+    /// A variable in the gateway's environment.
+    pub fn environment(mut self, name: &str, value: &str) -> Setup {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The directory of the configuration, the data and the log.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Writes a file beside the configuration and gives its name as the configuration would.
     pub fn secret_file(&self, name: &str, text: &str) -> String {
         std::fs::write(self.dir.path().join(name), text).expect("the temporary directory takes files");
@@ -171,7 +184,8 @@ impl Setup {
     pub fn write(self) -> Site {
         let config = self.dir.path().join("gateway.toml");
         std::fs::write(&config, self.text()).expect("the temporary directory takes files");
-        Site { config, console_port: self.console_port, mqtt_port: self.mqtt_port, dir: self.dir }
+        let Setup { dir, console_port, mqtt_port, environment, .. } = self;
+        Site { dir, config, console_port, mqtt_port, environment }
     }
 
     fn text(&self) -> String {
@@ -197,6 +211,7 @@ pub struct Site {
     pub config: PathBuf,
     pub console_port: u16,
     pub mqtt_port: u16,
+    pub(super) environment: Vec<(String, String)>,
 }
 
 impl Site {
