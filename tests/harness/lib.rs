@@ -8,4 +8,5 @@ pub mod gateway;
 pub mod platform;
 pub mod pty;
 pub mod reader;
+pub mod site;
 pub mod workers;

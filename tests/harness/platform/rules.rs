@@ -173,7 +173,7 @@ impl Platform {
                     required(row, &["workerName", "idCardType", "idCardNumber", "workType", "workRole", "nation"])?;
                     required(
                         row,
-                        &["address", "headImage", "politicsType", "cellPhone", "cultureLevelType", "grantOrg"],
+                        &["address", "politicsType", "cellPhone", "cultureLevelType", "grantOrg"],
                     )?;
                     whole_number(row, "isTeamLeader")?;
                     self.check_image(row, "headImage")?;
