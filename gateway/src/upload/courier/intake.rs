@@ -170,7 +170,7 @@ impl Courier {
             }
         }
         match read {
-            Read::Outbox { limit, sweep, .. } => self.window.page_read(*sweep, last, count >= *limit),
+            Read::Outbox { sweep, .. } => self.window.page_read(*sweep, last),
             Read::Punches(punches) => self.window.announced_read(punches),
         }
         self.restore_jobs(now, on_the_way);
