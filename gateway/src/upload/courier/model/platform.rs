@@ -47,7 +47,8 @@ pub struct ModelPlatform {
     last_request: BTreeMap<Method, i64>,
     pub violations: Vec<String>,
     pub requests: u64,
-    pub lists_teams: bool,
+    /// A batch with a bad item is taken up to that item.
+    pub takes_parts: bool,
 }
 
 /// How a request ended.
@@ -76,7 +77,7 @@ impl ModelPlatform {
             last_request: BTreeMap::new(),
             violations: Vec::new(),
             requests: 0,
-            lists_teams: true,
+            takes_parts: false,
         }
     }
 
@@ -126,7 +127,7 @@ impl ModelPlatform {
                 None => Answer::Ended(failed("no such serial code")),
             },
             Request::QueryTeams { team, .. } => {
-                let all = self.teams.iter().filter(|_| self.lists_teams).filter(|((_, name), _)| *name == team.name);
+                let all = self.teams.iter().filter(|((_, name), _)| *name == team.name);
                 let row = |((code, name), number): (&(String, String), &String)| TeamRow {
                     name: name.clone(),
                     corp_code: Some(code.clone()),
@@ -235,10 +236,13 @@ impl ModelPlatform {
     fn add_attendance(&mut self, team_number: &str, punches: &[Attendance]) -> Ending {
         assert!(punches.len() <= 20);
         let ids: Vec<&String> = punches.iter().map(|punch| &punch.id_number).collect();
-        if let Some(refusal) = self.refusal(&ids) {
-            return refusal;
-        }
-        for punch in punches {
+        let refusal = self.refusal(&ids);
+        let taken = match &refusal {
+            Some(Ending::Items(items)) if self.takes_parts => items[0].index,
+            Some(refusal) => return refusal.clone(),
+            None => punches.len(),
+        };
+        for punch in &punches[..taken] {
             self.expect(self.entered.get(&punch.id_number) == Some(&true), "attendance before entry");
             let at_home = self.workers.get(&punch.id_number).is_some_and(|number| number == team_number);
             self.expect(at_home, "attendance in a foreign team");
@@ -247,7 +251,7 @@ impl ModelPlatform {
             let key = PunchKey { id_number: punch.id_number.clone(), date, direction: punch.out.direction };
             self.book.push((key, team_number.to_owned()));
         }
-        Ending::Done { external: None }
+        refusal.unwrap_or(Ending::Done { external: None })
     }
 
     fn refusal(&self, ids: &[&String]) -> Option<Ending> {
