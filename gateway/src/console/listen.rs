@@ -82,7 +82,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, _place: Place, router: 
         request.extensions_mut().insert(Peer(peer.ip()));
         request.map(axum::body::Body::new)
     });
-    let io = TokioIo::new(Watched::new(stream));
+    let io = TokioIo::new(Watched::new(stream, STALL_TIMEOUT));
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 * 1024).half_close(false);
     let mut served = std::pin::pin!(http.serve_connection(io, TowerToHyperService::new(service)));
@@ -134,22 +134,23 @@ impl Drop for Place {
     }
 }
 
-/// A stream that fails when nothing has moved on it, in either direction, for [`STALL_TIMEOUT`].
-struct Watched {
-    stream: TcpStream,
+/// A stream that fails when nothing has moved on it, in either direction, for `patience`.
+struct Watched<S> {
+    stream: S,
+    patience: Duration,
     stalled: Pin<Box<Sleep>>,
 }
 
-impl Watched {
-    fn new(stream: TcpStream) -> Watched {
-        Watched { stream, stalled: Box::pin(tokio::time::sleep(STALL_TIMEOUT)) }
+impl<S> Watched<S> {
+    fn new(stream: S, patience: Duration) -> Watched<S> {
+        Watched { stream, patience, stalled: Box::pin(tokio::time::sleep(patience)) }
     }
 
     /// Starts the time anew after progress, or fails when it has run out.
     fn judge<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match outcome {
             Poll::Ready(outcome) => {
-                self.stalled.set(tokio::time::sleep(STALL_TIMEOUT));
+                self.stalled.set(tokio::time::sleep(self.patience));
                 Poll::Ready(outcome)
             }
             Poll::Pending => {
@@ -160,14 +161,14 @@ impl Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_read(cx, into);
         self.judge(cx, outcome)
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(cx, from);
         self.judge(cx, outcome)
@@ -193,5 +194,27 @@ impl AsyncWrite for Watched {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_shutdown(cx);
         self.judge(cx, outcome)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_stops_reading_is_given_up_and_one_that_reads_is_not() {
+        let patience = Duration::from_millis(200);
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let mut watched = Watched::new(ours, patience);
+        for _ in 0..8 {
+            tokio::time::sleep(patience / 4).await;
+            watched.write_all(&[0; 64]).await.expect("the peer reads");
+            theirs.read_exact(&mut [0; 64]).await.unwrap();
+        }
+        watched.write_all(&[0; 64]).await.expect("there is room");
+        let stalled = tokio::time::timeout(patience * 50, watched.write_all(&[0; 64])).await.expect("waits for ever");
+        assert_eq!(stalled.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -96,6 +96,8 @@ struct Approve {
     status: TerminalStatus,
     id: String,
     problem: Option<String>,
+    /// Approved, but the terminal has not been told: why.
+    untold: Option<String>,
 }
 
 /// The page that shows what waits for approval.
@@ -113,7 +115,7 @@ pub async fn approve_page(
     let Some(status) = console.pending(&serial) else {
         return Ok(Redirect::to(&format!("/?lang={}", page.t.code())).into_response());
     };
-    Ok(html(StatusCode::OK, &Approve { page, id: serial, status, problem: None }))
+    Ok(html(StatusCode::OK, &Approve { page, id: serial, status, problem: None, untold: None }))
 }
 
 #[derive(Deserialize)]
@@ -136,13 +138,19 @@ pub async fn approve(
     }
     let address = Address { serial: Some(form.serial.clone()), ..address };
     let page = Page::new(&console, access, address, &own.headers);
+    let Some(status) = console.pending(&form.serial) else {
+        return Err(Problem::not_found(format!("no terminal waits for approval as {}", form.serial)));
+    };
     let approval = Approval { id: form.id.clone(), direction: form.direction };
-    match (console.approve(&form.serial, approval).await, console.pending(&form.serial)) {
-        (Err(problem), Some(status)) => {
-            let text = problem.sentences();
-            Ok(html(problem.status(), &Approve { page, status, id: form.id, problem: Some(text) }))
+    match console.approve(&form.serial, approval).await {
+        Ok((_, Ok(()))) => Ok(Redirect::to(&format!("/?lang={}", page.t.code())).into_response()),
+        Ok((_, Err(error))) => {
+            let untold = Some(error.to_string());
+            Ok(html(StatusCode::OK, &Approve { page, status, id: form.id, problem: None, untold }))
         }
-        (Err(problem), None) => Err(problem),
-        (Ok(_), _) => Ok(Redirect::to(&format!("/?lang={}", page.t.code())).into_response()),
+        Err(problem) => {
+            let text = Some(problem.sentences());
+            Ok(html(problem.status(), &Approve { page, status, id: form.id, problem: text, untold: None }))
+        }
     }
 }

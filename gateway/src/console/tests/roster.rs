@@ -101,7 +101,7 @@ async fn a_worker_is_added_and_changed_by_the_rules_of_a_roster_row() {
 #[tokio::test]
 async fn bodies_of_another_kind_or_size_are_refused() {
     let rig = Rig::start().await;
-    
+
     rig.send("POST", "/api/v1/workers/import", &JSON_CALLER, "{}").await.problem(415);
     let json = Caller::bearer().with("content-type", "text/csv");
     rig.send("POST", "/api/v1/workers", &json, "{}").await.problem(415);
