@@ -4,6 +4,7 @@
 
 mod cli;
 
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -125,23 +126,21 @@ fn execute(arguments: Arguments) -> anyhow::Result<()> {
             start_tracing(arguments.log_format)?;
             Ok(cli::serve::run(load(&file)?)?)
         }
-        Command::Check(file) => {
-            print!("{}", cli::summary::of(&load(&file)?));
-            Ok(())
-        }
-        Command::Roster(RosterCommand::Import { config, file }) => {
-            let report = cli::import::run(&load(&config)?, &file)?;
-            println!("{report}");
-            Ok(())
-        }
-        Command::Ledger(LedgerCommand::Verify { data }) => {
-            println!("{}", cli::ledger::verify(&data)?);
-            Ok(())
-        }
+        Command::Check(file) => say(&cli::summary::of(&load(&file)?)),
+        Command::Roster(RosterCommand::Import { config, file }) => say(&cli::import::run(&load(&config)?, &file)?),
+        Command::Ledger(LedgerCommand::Verify { data }) => say(&cli::ledger::verify(&data)?),
         Command::Ledger(LedgerCommand::Export { data, output, format }) => {
             eprintln!("{}", cli::ledger::export(&data, output.as_deref(), format.into())?);
             Ok(())
         }
+    }
+}
+
+/// Prints an outcome. Who closes standard output does not want it.
+fn say(text: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written.context("standard output cannot be written")?),
     }
 }
 
@@ -168,7 +167,10 @@ fn described(problems: &[Problem]) -> String {
 
 fn start_tracing(format: LogFormat) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let started = match format {
         LogFormat::Text => logs.try_init(),
         LogFormat::Json => logs.json().try_init(),

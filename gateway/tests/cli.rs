@@ -150,22 +150,23 @@ fn write_ledger(data: &Path) {
     };
     let facts = vec![gap("the first gap"), gap("the second gap"), gap("the third gap")];
     let options = StoreOptions { dir: data.to_owned(), platforms: Vec::new() };
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let store = Store::open(options, Clock::system()).unwrap();
+    let runtime = tokio::runtime::Runtime::new().expect("works here");
+    let store = Store::open(options, Clock::system()).expect("works here");
     runtime.block_on(async {
-        store.append(facts).await.unwrap();
+        store.append(facts).await.expect("works here");
         store.close().await;
     });
 }
 
 /// Changes bytes in the only segment.
 fn change(ledger: &Path, from: &str, to: &str) {
-    let files: Vec<_> = fs::read_dir(ledger).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let files: Vec<_> =
+        fs::read_dir(ledger).expect("works here").map(|entry| entry.expect("works here").path()).collect();
     let [file] = files.as_slice() else { panic!("one segment: {files:?}") };
-    let mut bytes = fs::read(file).unwrap();
-    let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+    let mut bytes = fs::read(file).expect("works here");
+    let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).expect("works here");
     bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
-    fs::write(file, bytes).unwrap();
+    fs::write(file, bytes).expect("works here");
 }
 
 /// A site's directory, and somebody who answers on its console address.
@@ -178,25 +179,25 @@ struct Site {
 
 impl Site {
     fn answering(status: &str, body: &str) -> Site {
-        let dir = tempfile::tempdir().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        fs::create_dir(dir.path().join("data")).unwrap();
-        fs::write(dir.path().join("data/api-token"), "s3cret\n").unwrap();
-        fs::write(dir.path().join("roster.csv"), "worker_id,name\nW1,张三\n").unwrap();
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("works here");
+        let port = listener.local_addr().expect("works here").port();
+        fs::create_dir(dir.path().join("data")).expect("works here");
+        fs::write(dir.path().join("data/api-token"), "s3cret\n").expect("works here");
+        fs::write(dir.path().join("roster.csv"), "worker_id,name\nW1,张三\n").expect("works here");
         let config = format!("data_dir = \"data\"\n[console]\nlisten = \"0.0.0.0:{port}\"\n");
-        fs::write(dir.path().join("gateway.toml"), config).unwrap();
+        fs::write(dir.path().join("gateway.toml"), config).expect("works here");
         let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
         let (sender, requests) = std::sync::mpsc::channel();
         let server = thread::spawn(move || {
             for connection in listener.incoming() {
-                let mut connection = connection.unwrap();
+                let mut connection = connection.expect("works here");
                 let request = read_request(&mut connection);
                 if request.is_empty() {
                     return;
                 }
-                connection.write_all(answer.as_bytes()).unwrap();
-                sender.send(request).unwrap();
+                connection.write_all(answer.as_bytes()).expect("works here");
+                sender.send(request).expect("the test waits for it");
             }
         });
         Site { dir, server: Some(server), requests, port }
@@ -207,14 +208,14 @@ impl Site {
     }
 
     fn request(&self) -> String {
-        self.requests.recv().unwrap()
+        self.requests.recv().expect("the server has seen one")
     }
 
     /// A connection without a request ends the server.
     fn stop(&mut self) {
         if let Some(server) = self.server.take() {
             drop(std::net::TcpStream::connect(("127.0.0.1", self.port)));
-            server.join().unwrap();
+            server.join().expect("the server does not panic");
         }
     }
 }
@@ -247,7 +248,11 @@ fn read_request(connection: &mut impl Read) -> String {
 }
 
 fn anxin(dir: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_anxin-gateway")).args(arguments).current_dir(dir).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_anxin-gateway"))
+        .args(arguments)
+        .current_dir(dir)
+        .output()
+        .expect("the program starts")
 }
 
 fn stdout(output: &Output) -> String {

@@ -6,5 +6,6 @@ pub mod face;
 pub mod faults;
 pub mod gateway;
 pub mod platform;
+pub mod pty;
 pub mod reader;
 pub mod workers;

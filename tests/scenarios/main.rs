@@ -2,4 +2,4 @@
 
 mod mqtt_link;
 mod reader_line;
-mod service;
+mod serial_port;

@@ -11,7 +11,7 @@ use gateway::ops::Ops;
 use gateway::ops::alarms::Kind;
 use gateway::punch::TerminalId;
 use gateway::store::{Store, StoreOptions};
-use gateway::terminals::hub::{Hub, Order, Terminal};
+use gateway::terminals::hub::{Hub, Order, OrderError, Terminal};
 use gateway::terminals::{Context, mqtt};
 use harness::broker::Mosquitto;
 use harness::face::link::{FaceLink, Login};
@@ -307,6 +307,28 @@ async fn passwords_are_asked_for_where_they_are_set() {
     assert_eq!(connect("7777777", Some(("7777777", "guess"))).await, refused);
     assert_eq!(connect("a/b", Some(("a/b", "shared"))).await, Err(ConnectReturnCode::BadClientId));
     assert_eq!(site.context.ops.metrics.mqtt_refused.get(), 5);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn approval_does_not_make_a_nameless_client_the_terminal() {
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let transport = MqttTransport::Embedded { listen, trust_client_id: false, password: None };
+    let site = Site::start(transport, vec![]).await;
+    let mut client = Client::new(site.address(), "1306612", None);
+    client.connect().await.unwrap();
+    client.subscribe("mqtt/face/1306612").await;
+    site.context.hub.adopt(known("1306612", Some("own")));
+    let outcome = site.context.hub.order("1306612", Order::Adopted).await;
+    assert!(matches!(outcome, Err(OrderError::Refused { .. })), "{outcome:?}");
+    client.publish("mqtt/face/1306612/Rec", &record("1306612")).await;
+    assert!(client.next(|packet| matches!(packet, Incoming::Publish(_))).await.is_none());
+    assert_eq!(site.book().await, vec![]);
+
+    let mut terminal = Client::new(site.address(), "1306612", Some(("1306612", "own")));
+    terminal.connect().await.unwrap();
+    assert!(terminal.publish("mqtt/face/1306612/Rec", &record("1306612")).await);
+    site.stored(1).await;
     site.stop().await;
 }
 

@@ -98,7 +98,10 @@ impl Watchdog {
         let Some(interval) = &mut self.0 else { return pending().await };
         loop {
             interval.tick().await;
-            tell(NotifyState::Watchdog);
+            // Repeated, so not worth a warning each time: READY has said it already.
+            if let Err(error) = sd_notify::notify(&[NotifyState::Watchdog]) {
+                tracing::debug!(%error, "the watchdog cannot be fed");
+            }
         }
     }
 }

@@ -125,7 +125,7 @@ impl Site {
                 Event::Store { token, fact, .. } => {
                     let now = Now::of(&self.clock);
                     if self.store_works {
-                        self.keep(fact);
+                        self.keep(*fact);
                         self.session.handle_stored(now, token);
                     } else {
                         self.session.handle_not_stored(now, token);

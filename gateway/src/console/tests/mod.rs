@@ -26,7 +26,7 @@ struct Rig {
     clock: Clock,
     stop: CancellationToken,
     tasks: JoinSet<()>,
-    dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
 }
 
 /// An answer, read to its end.
@@ -119,7 +119,7 @@ impl Rig {
         let console = Console::new(context, live, stop.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(renderer.run(stop.clone()));
-        Rig { router: router(console.clone()), console, clock, stop, tasks, dir }
+        Rig { router: router(console.clone()), console, clock, stop, tasks, _dir: dir }
     }
 
     async fn stop(mut self) {

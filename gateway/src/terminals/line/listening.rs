@@ -7,7 +7,6 @@ use tokio::io::AsyncReadExt;
 use tokio_serial::SerialStream;
 use tokio_util::sync::CancellationToken;
 
-use super::origin::Origin;
 use super::report::Report;
 use super::swipes::Swipes;
 use super::{moment, port, sleep_until};
@@ -32,10 +31,6 @@ impl Listening {
         Listening { swipes, context, report, noise: 0 }
     }
 
-    pub(super) fn origin(&self) -> &Origin {
-        self.swipes.origin()
-    }
-
     /// Serves the open port until it fails or `shutdown`.
     pub(super) async fn serve(&mut self, mut port: SerialStream, shutdown: &CancellationToken) -> io::Result<()> {
         self.swipes.reset();
@@ -57,7 +52,11 @@ impl Listening {
                 () = sleep_until(self.swipes.poll_timeout()) => self.swipes.handle_timeout(moment(&self.context.clock)),
                 () = sleep_until(store_at) => {}
             }
-            let stored = self.store().await;
+            let stored = tokio::select! {
+                // What was being stored is stored or tried again by `finish`.
+                () = shutdown.cancelled() => return Ok(()),
+                stored = self.store() => stored,
+            };
             store_at = (!stored).then(|| self.context.clock.instant() + STORE_RETRY);
             self.count_noise();
         }

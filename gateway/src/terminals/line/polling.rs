@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -26,6 +27,7 @@ const KNOWN_GAPS: usize = 256;
 
 /// A batch that the store has answered for.
 struct Stored {
+    since: Instant,
     station: usize,
     batch: u64,
     facts: Vec<Fact>,
@@ -113,7 +115,8 @@ impl Polling {
     fn handle_event(&mut self, station: usize, event: Event) {
         match event {
             Event::Facts { batch, facts } => {
-                self.storing.push(Box::pin(store(self.context.store.clone(), station, batch, facts)));
+                let since = self.context.clock.instant();
+                self.storing.push(Box::pin(store(self.context.store.clone(), since, station, batch, facts)));
             }
             Event::Ordered { ticket, outcome } => {
                 let Some(done) = self.tickets.remove(&ticket) else { return };
@@ -130,10 +133,12 @@ impl Polling {
     }
 
     fn handle_stored(&mut self, stored: Stored) {
-        let Stored { station, batch, facts, outcome } = stored;
+        let Stored { since, station, batch, facts, outcome } = stored;
         match outcome {
             Ok(appended) => {
                 self.controller.commit(station, batch);
+                let passed = self.context.clock.instant().saturating_duration_since(since);
+                self.context.ops.metrics.acknowledge_seconds.observe(passed.as_secs_f64());
                 self.report.stored(self.controller.origin(station), &facts, &appended);
             }
             Err(error) => {
@@ -198,7 +203,7 @@ async fn next(receiver: &mut Option<broadcast::Receiver<Arc<Recorded>>>) -> Arc<
 
 /// Makes a batch durable. A gap has no identity by which the store could collapse it, so one whose commit got lost is
 /// recognised here by its words.
-async fn store(store: Store, station: usize, batch: u64, facts: Vec<Fact>) -> Stored {
+async fn store(store: Store, since: Instant, station: usize, batch: u64, facts: Vec<Fact>) -> Stored {
     let mut news = facts.clone();
     if facts.iter().any(|fact| matches!(fact, Fact::Gap(_))) {
         let known = store.read(|view| view.gaps(KNOWN_GAPS)).await;
@@ -210,7 +215,7 @@ async fn store(store: Store, station: usize, batch: u64, facts: Vec<Fact>) -> St
         });
     }
     let outcome = store.append(news).await;
-    Stored { station, batch, facts, outcome }
+    Stored { since, station, batch, facts, outcome }
 }
 
 fn order_error(terminal: String, declined: Declined) -> OrderError {

@@ -31,7 +31,7 @@ pub struct Intake {
 
 enum Transport {
     Endpoint(Endpoint),
-    Broker(Broker),
+    Broker(Box<Broker>),
 }
 
 /// Binds the endpoint's socket, or prepares the broker client.
@@ -60,7 +60,7 @@ pub async fn bind(config: &Mqtt, context: Context) -> Result<Intake, RunError> {
             let (desk, orders) = Desk::new(context, topics);
             let failed = |source| RunError::Listen { address: url.clone(), source };
             let broker = Broker::new(&access, desk.clone(), ops).map_err(failed)?;
-            Intake { transport: Transport::Broker(broker), desk, orders }
+            Intake { transport: Transport::Broker(Box::new(broker)), desk, orders }
         }
     };
     Ok(transport)

@@ -7,7 +7,8 @@ mod connection;
 mod gate;
 mod packets;
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use self::connection::{Connection, Event};
 pub use self::gate::Gate;
 use self::packets::{Login, Publication, Refusal};
-use super::face::desk::{Desk, Link, LinkNo, OUTBOUND, Taken};
+use super::face::desk::{Desk, Link, LinkNo, OUTBOUND, Standing, Taken};
 use super::face::session::Transmit;
 use super::topics::Topic;
 use crate::clock::Clock;
@@ -28,7 +29,9 @@ use crate::ops::Ops;
 use crate::ops::alarms::{Kind, Severity};
 
 /// Connections at once; a site has tens of terminals.
-const MAX_CONNECTIONS: usize = 256;
+const MAX_CONNECTIONS: usize = 512;
+/// Connections at once from one address of the network, so that one mad host leaves room for the terminals.
+const MAX_PER_ADDRESS: usize = 32;
 /// A client that does not read what it is sent within this is cut.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_BUFFER: usize = 16 * 1024;
@@ -54,16 +57,19 @@ pub struct Shared {
 impl Endpoint {
     /// Accepts clients until `shutdown`, then waits for their tasks.
     pub async fn run(self, shutdown: CancellationToken) {
-        let mut clients = JoinSet::new();
+        let mut clients = Clients::default();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                Some(ended) = clients.join_next() => report(ended),
+                Some(ended) = clients.tasks.join_next_with_id() => clients.forget(ended),
                 accepted = self.listener.accept() => match accepted {
-                    Ok((socket, peer)) if clients.len() < MAX_CONNECTIONS => {
-                        clients.spawn(serve(socket, peer, self.shared.clone(), shutdown.clone()));
+                    Ok((_, peer)) if clients.are_enough(peer.ip()) => {
+                        tracing::warn!(%peer, "too many MQTT connections; one is turned away");
                     }
-                    Ok((_, peer)) => tracing::warn!(%peer, "too many MQTT connections; one is turned away"),
+                    Ok((socket, peer)) => {
+                        let client = serve(socket, peer, self.shared.clone(), shutdown.clone());
+                        clients.addresses.insert(clients.tasks.spawn(client).id(), peer.ip());
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "MQTT connection not accepted");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -71,16 +77,32 @@ impl Endpoint {
                 },
             }
         }
-        while let Some(ended) = clients.join_next().await {
-            report(ended);
+        while let Some(ended) = clients.tasks.join_next_with_id().await {
+            clients.forget(ended);
         }
     }
 }
 
-/// No client can stop the gateway: even a fault in its task ends with that task.
-fn report(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(%error, "the task of an MQTT connection failed");
+/// The connections' tasks.
+#[derive(Default)]
+struct Clients {
+    tasks: JoinSet<()>,
+    addresses: HashMap<tokio::task::Id, IpAddr>,
+}
+
+impl Clients {
+    fn are_enough(&self, address: IpAddr) -> bool {
+        let same = || self.addresses.values().filter(|other| **other == address).count();
+        self.addresses.len() >= MAX_CONNECTIONS || (!address.is_loopback() && same() >= MAX_PER_ADDRESS)
+    }
+
+    /// No client can stop the gateway: even a fault in its task ends with that task.
+    fn forget(&mut self, ended: Result<(tokio::task::Id, ()), tokio::task::JoinError>) {
+        let id = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(id, ())| *id);
+        self.addresses.remove(&id);
+        if let Err(error) = ended {
+            tracing::error!(%error, "the task of an MQTT connection failed");
+        }
     }
 }
 
@@ -213,7 +235,6 @@ impl Client {
 
     /// The alarm names a known terminal by its serial and anybody else by the address, so that there cannot be many.
     fn report_refusal(&self, login: &Login, refusal: Refusal) {
-        use super::face::desk::Standing;
         let known = matches!(self.shared.desk.standing(&login.client_id), Standing::Known(_));
         let address = self.peer.ip().to_string();
         let subject = if known { &login.client_id } else { &address };

@@ -167,7 +167,7 @@ impl Bench {
     fn collect(&mut self) {
         while let Some(event) = self.session.poll_event() {
             match event {
-                Event::Store { token, fact, photo } => self.wanted.push(Wanted { token, fact, photo }),
+                Event::Store { token, fact, photo } => self.wanted.push(Wanted { token, fact: *fact, photo }),
                 Event::Status => {}
                 Event::Alarm { kind, .. } => self.alarms.push((kind, true)),
                 Event::AlarmOver { kind } => self.alarms.push((kind, false)),

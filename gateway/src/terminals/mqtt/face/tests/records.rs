@@ -214,8 +214,18 @@ fn what_has_no_number_is_kept_and_not_acknowledged() {
         let facts = bench.commit();
         assert!(matches!(facts.as_slice(), [Fact::Quarantine(_)]), "{payload}: {facts:?}");
         assert_eq!(bench.operators(), Vec::<String>::new(), "{payload}");
+        bench.wait(std::time::Duration::from_secs(10));
     }
     assert!(bench.alarmed(Kind::RecordUnreadable));
+}
+
+#[test]
+fn noise_without_end_fills_no_disk() {
+    let mut bench = Bench::new();
+    for noise in 0..1000 {
+        bench.hear(OwnKind::Rec, &format!("noise {noise}"));
+    }
+    assert_eq!(bench.commit().len(), 1);
 }
 
 #[test]

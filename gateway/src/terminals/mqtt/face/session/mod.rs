@@ -4,37 +4,31 @@
 //! nowhere else, from a token that only a store request gives out. A terminal that is not known gets nothing: no
 //! greeting, no command, no acknowledgement. Survives reconnections; knows nothing about sockets.
 
+mod care;
+mod pushes;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::tz::Offset;
 
-use super::super::topics::{OwnKind, Topic};
+use super::super::topics::{self, OwnKind, Topic};
 use super::Now;
 use super::codec::{self, Answer, Down, Message, PushKind};
 pub use super::errands::OrderNo;
-use super::errands::{Done, Errand, Errands, Failure};
+use super::errands::{Errand, Errands};
 use super::lenient::EchoId;
 use super::numbers::{Action, Numbers};
-use super::presence::{Change, Presence};
-use super::record::{self, Record, RecordContext, Snap, wall_time};
+use super::presence::Presence;
 use super::skew::Skew;
 use crate::ops::alarms::{Kind, Severity};
 use crate::ops::board::TerminalStatus;
-use crate::punch::{Fact, Gap, GapKind, Quarantine, TerminalId, UnixMs};
+use crate::punch::{Fact, TerminalId, UnixMs};
 use crate::terminals::hub::{Order, OrderError, Terminal};
 
 /// The terminals' clocks are set again this often.
 const SET_TIME_EVERY: Duration = Duration::from_secs(24 * 3600);
-/// A clock found wrong is corrected at most this often.
-const CORRECT_TIME_EVERY: Duration = Duration::from_secs(600);
-/// A clock that is off by more than this is an alarm.
-const CLOCK_ALARM_MS: i64 = 60_000;
-/// A greeting is not answered with another round of errands within this.
-const GREET_AGAIN_AFTER: Duration = Duration::from_secs(10);
-/// Keys of one terminal that are reported as unknown before it is left alone.
-const MAX_UNKNOWN_KEYS: usize = 64;
 
 /// Names a store request until its outcome is handed back; not copied, so that it is answered once.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -53,7 +47,7 @@ pub enum Event {
     /// Make this durable (the photo first, its hash goes into the fact), then call `handle_stored`.
     Store {
         token: StoreToken,
-        fact: Fact,
+        fact: Box<Fact>,
         photo: Option<Bytes>,
     },
     /// The status for the board has changed.
@@ -112,6 +106,7 @@ pub struct Session {
     health: BTreeMap<String, String>,
     unknown_keys: BTreeSet<String>,
     unreadable: bool,
+    kept_unacknowledged: Option<Instant>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
 }
@@ -139,6 +134,7 @@ impl Session {
             health: BTreeMap::new(),
             unknown_keys: BTreeSet::new(),
             unreadable: false,
+            kept_unacknowledged: None,
             transmits: VecDeque::new(),
             events: VecDeque::from([Event::Status]),
         };
@@ -291,106 +287,6 @@ impl Session {
         }
     }
 
-    /// `Online-Ack`, then the errands that bring the terminal into shape.
-    fn greet(&mut self, now: Now) {
-        self.transmit(&Down::OnlineAck { message_id: self.last_greeting_id.clone() }, None);
-        let again = self.greeted.is_some_and(|at| now.instant < at + GREET_AGAIN_AFTER);
-        if again {
-            return;
-        }
-        self.greeted = Some(now.instant);
-        if now.trusted {
-            self.request_time(now);
-        }
-        self.errands.request(Errand::SwitchOnResume, None);
-    }
-
-    fn request_time(&mut self, now: Now) {
-        self.set_time_at = Some(now.instant);
-        self.errands.request(Errand::SetTime, None);
-    }
-
-    /// Compares the terminal's clock with ours.
-    fn measure(&mut self, now: Now, time: Option<String>) {
-        let Some(shown) = time.and_then(|time| wall_time(&time, self.offset)) else { return };
-        if !now.trusted {
-            return;
-        }
-        self.skew.add(shown.since(now.wall));
-        let skew = self.skew.measured().unwrap_or(0);
-        if skew.abs() <= CLOCK_ALARM_MS {
-            self.events.push_back(Event::AlarmOver { kind: Kind::TerminalClock });
-            return;
-        }
-        let text = format!("its clock is off by {} s; punches may be held until it is right", skew / 1000);
-        self.alarm(Severity::Warning, Kind::TerminalClock, text);
-        let recently = self.set_time_at.is_some_and(|at| now.instant < at + CORRECT_TIME_EVERY);
-        if self.terminal.is_some() && !recently {
-            self.request_time(now);
-        }
-    }
-
-    fn handle_record(&mut self, now: Now, message: &Message<'_>) {
-        let Some(terminal) = self.terminal.clone() else { return };
-        self.report_unknown_keys(message);
-        let record = Record::of(message);
-        if record.is_live() == Some(true) {
-            self.measure(now, record.time.clone());
-        }
-        let skew_ms = self.skew.measured();
-        let context = RecordContext { terminal: &terminal, offset: self.offset, now, skew_ms };
-        let Some(id) = record.id.clone() else {
-            self.quarantine(now, message.evidence(), None, "no RecordID");
-            return;
-        };
-        match record.to_punch(&context, message.evidence()) {
-            Ok(punch) => {
-                self.readable_again();
-                let number = id.text().parse().ok().map(|number| (number, punch.time));
-                let waiting = Waiting::Push { kind: PushKind::Record, id, number };
-                self.last_punch = Some(now.wall);
-                self.store(waiting, Fact::Punch(punch), record.photo);
-            }
-            Err(reason) => self.quarantine(now, message.evidence(), Some((PushKind::Record, id)), &reason),
-        }
-    }
-
-    fn handle_snap(&mut self, now: Now, message: &Message<'_>) {
-        let Some(terminal) = self.terminal.clone() else { return };
-        let snap = Snap::of(message);
-        let context = RecordContext { terminal: &terminal, offset: self.offset, now, skew_ms: None };
-        let Some(id) = snap.id.clone() else {
-            self.quarantine(now, message.evidence(), None, "no SnapID");
-            return;
-        };
-        match snap.to_stranger(&context, message.evidence()) {
-            Ok(stranger) => {
-                let waiting = Waiting::Push { kind: PushKind::Snap, id, number: None };
-                self.store(waiting, Fact::Stranger(stranger), snap.photo);
-            }
-            Err(reason) => self.quarantine(now, message.evidence(), Some((PushKind::Snap, id)), &reason),
-        }
-    }
-
-    /// A payload that is no message. A record whose number can be made out is acknowledged, so that those behind it move.
-    fn handle_noise(&mut self, now: Now, topic: Topic<'_>, text: &str, reason: &str) {
-        let change = self.presence.handle_sign(now.instant);
-        self.report(change);
-        if self.terminal.is_none() {
-            return;
-        }
-        let id = match topic {
-            Topic::Own { kind: OwnKind::Rec, .. } => codec::scan_id(text, "RecordID").map(|id| (PushKind::Record, id)),
-            Topic::Own { kind: OwnKind::Snap, .. } => codec::scan_id(text, "SnapID").map(|id| (PushKind::Snap, id)),
-            Topic::Own { kind: OwnKind::Ack, .. } | Topic::Shared { .. } => {
-                tracing::warn!(serial = self.serial, reason, "unreadable message");
-                return;
-            }
-            Topic::Own { .. } => None,
-        };
-        self.quarantine(now, codec::evidence_of_noise(text), id, reason);
-    }
-
     fn handle_answer(&mut self, now: Now, message: &Message<'_>) {
         let Some(answer) = message.answer() else {
             tracing::warn!(serial = self.serial, operator = message.operator, "unknown operator");
@@ -410,45 +306,11 @@ impl Session {
         }
     }
 
-    fn quarantine(&mut self, now: Now, raw: Vec<u8>, id: Option<(PushKind, EchoId)>, reason: &str) {
-        let known = if id.is_some() { "kept and acknowledged" } else { "kept, cannot be acknowledged" };
-        self.unreadable = true;
-        let text = format!("a record is unreadable ({reason}); {known}");
-        self.alarm(Severity::Warning, Kind::RecordUnreadable, text);
-        let fact = Fact::Quarantine(Quarantine {
-            terminal: self.terminal.as_ref().map(|terminal| terminal.id.clone()),
-            serial: self.serial.clone(),
-            record: id.as_ref().map(|(_, id)| id.text().to_owned()),
-            at: now.wall,
-            reason: reason.to_owned(),
-            raw,
-        });
-        let waiting = match id {
-            Some((kind, id)) => Waiting::Push { kind, id, number: None },
-            None => Waiting::Silent,
-        };
-        self.store(waiting, fact, None);
-    }
-
-    fn readable_again(&mut self) {
-        if std::mem::take(&mut self.unreadable) {
-            self.events.push_back(Event::AlarmOver { kind: Kind::RecordUnreadable });
-        }
-    }
-
-    fn report_unknown_keys(&mut self, message: &Message<'_>) {
-        for key in record::unknown_keys(message) {
-            if self.unknown_keys.len() < MAX_UNKNOWN_KEYS && self.unknown_keys.insert(key.clone()) {
-                tracing::warn!(serial = self.serial, key, "record has a key that is not understood");
-            }
-        }
-    }
-
     fn store(&mut self, waiting: Waiting, fact: Fact, photo: Option<Vec<u8>>) {
         self.last_token += 1;
         self.waiting.insert(self.last_token, waiting);
         let token = StoreToken(self.last_token);
-        self.events.push_back(Event::Store { token, fact, photo: photo.map(Bytes::from) });
+        self.events.push_back(Event::Store { token, fact: Box::new(fact), photo: photo.map(Bytes::from) });
     }
 
     /// The fact is durable: the terminal may forget its copy.
@@ -522,121 +384,18 @@ impl Session {
         }
     }
 
-    fn store_gap(&mut self, now: Now, first: u64, last: u64, reason: &str) {
-        let count = last - first + 1;
-        self.alarm(Severity::Critical, Kind::PunchesLost, format!("records {first} to {last} are missing: {reason}"));
-        let fact = Fact::Gap(Gap {
-            terminal: self.terminal.as_ref().map(|terminal| terminal.id.clone()),
-            at: now.wall,
-            count: Some(count),
-            kind: GapKind::RecordNumbers,
-            detail: format!("terminal {} records {first} to {last}: {reason}", self.serial),
-        });
-        self.store(Waiting::Gap { first, last }, fact, None);
-    }
-
-    fn handle_done(&mut self, now: Now, done: Done, order: Option<OrderNo>) {
-        let result = match done {
-            Done::Time(result) => {
-                self.handle_time_done(&result);
-                result
-            }
-            Done::Resume(result) => {
-                self.handle_resume_done(&result);
-                result.map(|_| ())
-            }
-            Done::Replay(result) => {
-                self.numbers.handle_asked(now.instant, result.is_ok());
-                result
-            }
-            Done::Opened(result) => result,
-        };
-        if let Some(order) = order {
-            let outcome = result.map_err(|failure| self.order_error(failure));
-            self.events.push_back(Event::OrderDone { order, outcome });
-        }
-    }
-
-    fn handle_time_done(&mut self, result: &Result<(), Failure>) {
-        match result {
-            Ok(()) => {
-                self.skew.forget();
-                self.events.push_back(Event::AlarmOver { kind: Kind::TerminalClock });
-            }
-            Err(Failure::Refused(reason)) => {
-                let text = format!("it does not take the time ({reason}); set its clock by hand");
-                self.alarm(Severity::Warning, Kind::TerminalClock, text);
-            }
-            Err(Failure::NoAnswer | Failure::Offline) => {}
-        }
-        self.events.push_back(Event::Status);
-    }
-
-    fn handle_resume_done(&mut self, result: &Result<Option<Duration>, Failure>) {
-        let state = match result {
-            Ok(beat) => {
-                if let Some(beat) = *beat {
-                    self.presence.set_beat(beat);
-                }
-                "on"
-            }
-            Err(Failure::Refused(_)) => "refused",
-            Err(Failure::NoAnswer | Failure::Offline) => "unknown",
-        };
-        self.health.insert("resume".to_owned(), state.to_owned());
-        if let Err(Failure::Refused(reason)) = result {
-            let text = format!(
-                "ResumefromBreakpoint cannot be switched on ({reason}): punches made while the link is down are lost; \
-                 switch it on at the terminal"
-            );
-            self.alarm(Severity::Critical, Kind::PunchesLost, text);
-        }
-        self.events.push_back(Event::Status);
-    }
-
-    fn report(&mut self, change: Option<Change>) {
-        let Some(change) = change else { return };
-        self.events.push_back(Event::Status);
-        match change {
-            Change::Online => self.events.push_back(Event::AlarmOver { kind: Kind::TerminalOffline }),
-            Change::Offline if self.terminal.is_some() => {
-                let text = "not heard of; look at its power and network".to_owned();
-                self.alarm(Severity::Warning, Kind::TerminalOffline, text);
-            }
-            Change::Offline => {}
-            Change::ClashBegan => {
-                let text = "two terminals use this id and push each other off; give one another id".to_owned();
-                self.alarm(Severity::Warning, Kind::TerminalCloned, text);
-            }
-            Change::ClashEnded => self.events.push_back(Event::AlarmOver { kind: Kind::TerminalCloned }),
-        }
-    }
-
-    fn say_pending(&mut self) {
-        let text = "unknown terminal; approve it on the console, or ignore it when it is not yours".to_owned();
-        self.alarm(Severity::Warning, Kind::TerminalPending, text);
-    }
-
     fn alarm(&mut self, severity: Severity, kind: Kind, text: String) {
         self.events.push_back(Event::Alarm { severity, kind, text });
     }
 
     fn transmit(&mut self, down: &Down, message_id: Option<&str>) {
         let payload = Bytes::from(down.encode(&self.serial, message_id));
-        let topic = super::super::topics::down(&self.prefix, &self.serial);
+        let topic = topics::down(&self.prefix, &self.serial);
         self.transmits.push_back(Transmit { topic, payload });
     }
 
     fn refused(&self, reason: &str) -> OrderError {
         OrderError::Refused { terminal: self.name(), reason: reason.to_owned() }
-    }
-
-    fn order_error(&self, failure: Failure) -> OrderError {
-        match failure {
-            Failure::NoAnswer => OrderError::NoAnswer(self.name()),
-            Failure::Offline => OrderError::Offline(self.name()),
-            Failure::Refused(reason) => OrderError::Refused { terminal: self.name(), reason },
-        }
     }
 
     fn name(&self) -> String {

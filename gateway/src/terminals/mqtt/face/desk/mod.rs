@@ -3,23 +3,21 @@
 //!
 //! A session's lock is held for one call and never across a wait. What a slow terminal does not take is not kept for it.
 
+mod storing;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use self::storing::StoreRequest;
 use super::super::topics::{Topic, Topics};
 use super::Now;
-use super::errands::OrderNo;
-use super::session::{Event, Session, StoreToken, Transmit};
+use super::session::{Event, OrderNo, Session, Transmit};
 use crate::ops::alarms::Kind;
-use crate::ops::metrics::TerminalLabel;
-use crate::punch::{Fact, PhotoHash};
-use crate::store::AppendError;
 use crate::terminals::Context;
 use crate::terminals::hub::{Order, OrderError, OrderSlip, Terminal};
 
@@ -31,8 +29,6 @@ const MAX_PENDING: usize = 32;
 const PENDING_KEPT: Duration = Duration::from_secs(600);
 /// Messages that wait for a terminal's link.
 pub const OUTBOUND: usize = 64;
-/// A store that does not answer within this is treated as refusing; the terminal sends again.
-const STORE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How exactly the sessions' timeouts are kept.
 const TICK: Duration = Duration::from_millis(500);
 /// Orders on their way from the console.
@@ -85,12 +81,8 @@ struct State {
     link: Option<(LinkNo, Link)>,
     orders: HashMap<OrderNo, oneshot::Sender<Result<(), OrderError>>>,
     touched: Instant,
-}
-
-struct StoreRequest {
-    token: StoreToken,
-    fact: Fact,
-    photo: Option<Bytes>,
+    /// To be stored by whoever comes by next.
+    requests: VecDeque<StoreRequest>,
 }
 
 /// All sessions.
@@ -146,7 +138,6 @@ impl Desk {
         }
         state.session.handle_link(now, &via, replaced.is_some());
         self.adopt(now, &mut state, serial);
-        // Nothing can ask for storing yet.
         self.settle(&entry, &mut state);
         self.context.hub.attach(serial, self.slips.clone());
         Ok(number)
@@ -176,7 +167,7 @@ impl Desk {
     pub async fn take(&self, serial: &str, number: LinkNo, topic: Topic<'_>, payload: &[u8]) -> Taken {
         let Some(entry) = self.existing(serial) else { return Taken::Settled };
         let now = Now::of(&self.context.clock);
-        let requests = {
+        {
             let mut state = entry.lock();
             if state.link.as_ref().is_none_or(|(current, _)| *current != number) {
                 return Taken::Settled;
@@ -184,9 +175,9 @@ impl Desk {
             state.touched = now.instant;
             self.adopt(now, &mut state, serial);
             state.session.handle_publication(now, topic, payload);
-            self.settle(&entry, &mut state)
-        };
-        self.store(&entry, requests, now.instant).await
+            self.settle(&entry, &mut state);
+        }
+        self.store(&entry, now.instant).await
     }
 
     /// Keeps the sessions' timeouts and serves the console's orders, until `shutdown`.
@@ -204,15 +195,15 @@ impl Desk {
         let entries: Vec<Arc<Entry>> = self.lock_entries().values().cloned().collect();
         let now = Now::of(&self.context.clock);
         for entry in entries {
-            let requests = {
+            {
                 let mut state = entry.lock();
                 self.adopt(now, &mut state, &entry.serial);
                 if state.session.poll_timeout().is_some_and(|at| at <= now.instant) {
                     state.session.handle_timeout(now);
                 }
-                self.settle(&entry, &mut state)
-            };
-            self.store(&entry, requests, now.instant).await;
+                self.settle(&entry, &mut state);
+            }
+            self.store(&entry, now.instant).await;
         }
     }
 
@@ -222,7 +213,7 @@ impl Desk {
             return;
         };
         let now = Now::of(&self.context.clock);
-        let requests = {
+        {
             let mut state = entry.lock();
             let unvouched = state.link.as_ref().is_some_and(|(_, link)| !link.vouched);
             if slip.order == Order::Adopted && unvouched {
@@ -236,9 +227,9 @@ impl Desk {
             state.orders.retain(|_, done| !done.is_closed());
             state.orders.insert(number, slip.done);
             state.session.handle_order(now, number, slip.order);
-            self.settle(&entry, &mut state)
-        };
-        self.store(&entry, requests, now.instant).await;
+            self.settle(&entry, &mut state);
+        }
+        self.store(&entry, now.instant).await;
     }
 
     /// Tells a session that its terminal has been approved, when it has.
@@ -252,8 +243,8 @@ impl Desk {
         }
     }
 
-    /// Carries out what a session has decided; what it wants stored is handed back.
-    fn settle(&self, entry: &Entry, state: &mut State) -> VecDeque<StoreRequest> {
+    /// Carries out what a session has decided; what it wants stored waits for [`Desk::store`].
+    fn settle(&self, entry: &Entry, state: &mut State) {
         while let Some(transmit) = state.session.poll_transmit() {
             let Some((_, link)) = &state.link else { continue };
             if let Err(mpsc::error::TrySendError::Full(_)) = link.outbound.try_send(transmit) {
@@ -261,12 +252,11 @@ impl Desk {
                 link.cut.cancel();
             }
         }
-        let mut requests = VecDeque::new();
         let mut changed = false;
         let alarms = &self.context.ops.alarms;
         while let Some(event) = state.session.poll_event() {
             match event {
-                Event::Store { token, fact, photo } => requests.push_back(StoreRequest { token, fact, photo }),
+                Event::Store { token, fact, photo } => state.requests.push_back(StoreRequest { token, fact, photo }),
                 Event::Status => changed = true,
                 Event::Alarm { severity, kind, text } => alarms.raise(severity, kind, &entry.serial, text),
                 Event::AlarmOver { kind } => alarms.clear(kind, &entry.serial),
@@ -284,56 +274,6 @@ impl Desk {
         if changed {
             self.context.ops.board.set_terminal(state.session.status());
         }
-        requests
-    }
-
-    /// Makes facts durable one after the other and tells the session of each.
-    async fn store(&self, entry: &Entry, mut requests: VecDeque<StoreRequest>, received: Instant) -> Taken {
-        let mut taken = Taken::Settled;
-        while let Some(StoreRequest { token, fact, photo }) = requests.pop_front() {
-            let label = label_of(&fact);
-            let written = tokio::time::timeout(STORE_TIMEOUT, self.write(fact, photo)).await;
-            let now = Now::of(&self.context.clock);
-            let mut state = entry.lock();
-            match written {
-                Ok(Ok(new)) => {
-                    state.session.handle_stored(now, token);
-                    self.count(label, new, now.instant.saturating_duration_since(received));
-                }
-                Ok(Err(error)) => {
-                    tracing::debug!(serial = entry.serial, %error, "not stored, not acknowledged");
-                    state.session.handle_not_stored(now, token);
-                    taken = Taken::Refused;
-                }
-                Err(_) => {
-                    tracing::warn!(serial = entry.serial, "the store does not answer; not acknowledged");
-                    state.session.handle_not_stored(now, token);
-                    taken = Taken::Refused;
-                }
-            }
-            requests.extend(self.settle(entry, &mut state));
-        }
-        taken
-    }
-
-    /// The photo first, so that no fact names a photo that is not there. True when the fact is new.
-    async fn write(&self, mut fact: Fact, photo: Option<Bytes>) -> Result<bool, AppendError> {
-        if let Some(photo) = photo {
-            set_photo(&mut fact, self.context.store.put_photo(photo).await?);
-        }
-        let appended = self.context.store.append(vec![fact]).await?;
-        Ok(appended.first().is_none_or(|appended| appended.new))
-    }
-
-    fn count(&self, label: Option<(Counted, TerminalLabel)>, new: bool, took: Duration) {
-        let metrics = &self.context.ops.metrics;
-        let Some((counted, label)) = label else { return };
-        match counted {
-            Counted::Punch if new => metrics.punches.get_or_create(&label).inc(),
-            Counted::Punch => metrics.redelivered.get_or_create(&label).inc(),
-            Counted::Quarantine => metrics.quarantined.get_or_create(&label).inc(),
-        };
-        metrics.acknowledge_seconds.observe(took.as_secs_f64());
     }
 
     fn existing(&self, serial: &str) -> Option<Arc<Entry>> {
@@ -354,7 +294,8 @@ impl Desk {
         };
         let now = Now::of(&self.context.clock);
         let session = Session::new(now, serial, self.topics.default_prefix(), terminal, self.context.utc_offset);
-        let state = State { session, link: None, orders: HashMap::new(), touched: now.instant };
+        let touched = now.instant;
+        let state = State { session, link: None, orders: HashMap::new(), touched, requests: VecDeque::new() };
         let entry = Arc::new(Entry { serial: serial.to_owned(), state: Mutex::new(state) });
         entries.insert(serial.to_owned(), entry.clone());
         Ok(entry)
@@ -404,30 +345,5 @@ impl Desk {
 impl Entry {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Counted {
-    Punch,
-    Quarantine,
-}
-
-fn label_of(fact: &Fact) -> Option<(Counted, TerminalLabel)> {
-    let (counted, terminal) = match fact {
-        Fact::Punch(punch) => (Counted::Punch, punch.terminal.0.clone()),
-        Fact::Quarantine(kept) => {
-            (Counted::Quarantine, kept.terminal.as_ref().map_or_else(|| kept.serial.clone(), |id| id.0.clone()))
-        }
-        _ => return None,
-    };
-    Some((counted, TerminalLabel { terminal }))
-}
-
-fn set_photo(fact: &mut Fact, hash: PhotoHash) {
-    match fact {
-        Fact::Punch(punch) => punch.photo = Some(hash),
-        Fact::Stranger(stranger) => stranger.photo = Some(hash),
-        _ => {}
     }
 }
