@@ -3,3 +3,5 @@
 mod mqtt_link;
 mod reader_line;
 mod serial_port;
+mod service;
+mod upload;

@@ -1,8 +1,9 @@
 //! The platform half: verified punches to receipts. Does not know that terminals exist.
 //!
-//! One task per platform: `shell` moves bytes and facts, `courier` decides, `profiles` speak the platforms' languages,
+//! One task per platform: `shell` moves facts, `call` one request, `courier` decides, `profiles` speak the platforms' languages,
 //! `link` is HTTP, `picture` makes photos small enough, `status` shows how it goes.
 
+mod call;
 pub mod courier;
 mod link;
 mod picture;

@@ -6,25 +6,22 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Task;
+use super::call::{Call, append};
 use super::courier::{CallId, Courier, Now, Order, Outcome, Read, Restored, Settings};
-use super::link::{Heard, Link};
-use super::picture;
-use super::profiles::{Pictures, Profile, Request};
+use super::link::Link;
+use super::profiles::Profile;
 use super::status::Status;
 use crate::clock::Clock;
 use crate::config::Platform;
-use crate::punch::{Fact, PhotoHash, PlatformName, PunchId, Seq, Step, Subject, UploadState, UploadStep, Verdict};
+use crate::punch::{Fact, PlatformName, PunchId, Seq, Step, Subject, UploadState, UploadStep, Verdict};
 use crate::store::{Outgoing, Recorded, Store, UploadRow, View};
 
-/// After a refusal of the store, until it is tried again.
-const STORE_AGAIN: Duration = Duration::from_millis(500);
 /// At the end, answers that are on their way are waited for this long.
 const LAST_ANSWERS: Duration = Duration::from_millis(1_500);
 /// At the end, the store is given this long for the last steps.
@@ -55,7 +52,7 @@ impl Shell {
         let facts = store.subscribe();
         let name = platform.name.clone();
         let restored = store.read(move |view| restored(view, &name)).await;
-        let status = Status::new(&platform, ops);
+        let status = Status::new(platform.name.clone(), profile.name(), ops);
         let seed = u64::from_be_bytes(rand::random());
         let settings = Settings { platform: platform.clone(), employers, utc_offset, seed };
         let profile = Arc::new(profile);
@@ -275,100 +272,8 @@ impl Shell {
     }
 }
 
-/// Everything that one request needs on its way.
-struct Call {
-    store: Store,
-    clock: Clock,
-    link: Link,
-    profile: Arc<Profile>,
-    image_limit_kib: u32,
-    pictures_must_be_good: bool,
-    stop: CancellationToken,
-}
-
-impl Call {
-    /// Prepares, stores that it leaves, signs, sends, reads the answer.
-    async fn make(self, order: Order) -> (CallId, Outcome) {
-        let Order { call, request, sending } = order;
-        let (pictures, bad) = self.pictures(&request).await;
-        let needs_all = matches!(request, Request::AddWorkers { .. }) && self.pictures_must_be_good;
-        if needs_all && !bad.is_empty() {
-            return (call, Outcome::BadPictures(bad));
-        }
-        let payload = self.profile.payload(&request, &pictures);
-        if let Some(mut sending) = sending {
-            sending.step = Step::Sending { request_hash: Sha256::digest(payload.as_bytes()).into() };
-            if append(&self.store, vec![Fact::Upload(sending)], &self.stop).await.is_none() {
-                return (call, Outcome::NotSent { text: "the gateway stops".to_owned() });
-            }
-        }
-        let nonce = format!("{:032x}", rand::random::<u128>());
-        let wire = self.profile.sign(request.method(), &payload, self.clock.now(), &nonce);
-        let outcome = match self.link.post(wire).await {
-            Heard::Answer { status, body, sent } => {
-                Outcome::Answered { answer: self.profile.read(&request, status, &body), sent }
-            }
-            Heard::NotSent { text } => Outcome::NotSent { text },
-            Heard::Lost { text, sent } => Outcome::Lost { text, sent },
-        };
-        tracing::debug!(method = self.profile.method_name(request.method()), ?outcome, "request to the platform");
-        (call, outcome)
-    }
-
-    /// The request's pictures, and those that cannot be used.
-    async fn pictures(&self, request: &Request) -> (Pictures, Vec<PhotoHash>) {
-        let (mut pictures, mut bad) = (Pictures::new(), Vec::new());
-        for hash in request.photos() {
-            match self.picture(hash).await {
-                Some(text) => {
-                    pictures.insert(hash, text);
-                }
-                None => bad.push(hash),
-            }
-        }
-        (pictures, bad)
-    }
-
-    async fn picture(&self, hash: PhotoHash) -> Option<String> {
-        let bytes = match self.store.photo(hash).await {
-            Ok(bytes) => bytes?,
-            Err(error) => {
-                tracing::warn!(%hash, %error, "a photo cannot be read and is left out");
-                return None;
-            }
-        };
-        let limit = self.image_limit_kib;
-        let encoded = tokio::task::spawn_blocking(move || picture::base64_within(&bytes, limit)).await;
-        match encoded {
-            Ok(Ok(text)) => Some(text),
-            Ok(Err(error)) => {
-                tracing::warn!(%hash, %error, "a photo is left out");
-                None
-            }
-            Err(panic) => {
-                tracing::warn!(%hash, %panic, "a photo broke the decoder and is left out");
-                None
-            }
-        }
-    }
-}
-
 fn now(clock: &Clock) -> Now {
     Now { wall: clock.now(), instant: clock.instant() }
-}
-
-/// Stores facts, however long the store takes; `None` when told to stop meanwhile.
-async fn append(store: &Store, facts: Vec<Fact>, stop: &CancellationToken) -> Option<Vec<Seq>> {
-    loop {
-        match store.append(facts.clone()).await {
-            Ok(appended) => return Some(appended.into_iter().map(|one| one.seq).collect()),
-            Err(error) => tracing::debug!(%error, "the store does not take the courier's steps; tried again"),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(STORE_AGAIN) => {}
-            () = stop.cancelled() => return None,
-        }
-    }
 }
 
 fn restored(view: &View, platform: &PlatformName) -> Restored {

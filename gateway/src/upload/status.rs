@@ -2,12 +2,11 @@
 
 use super::courier::{Outcome, Report};
 use super::profiles::{Answer, Ending};
-use crate::config::{Platform, ProfileKind};
 use crate::ops::Ops;
 use crate::ops::alarms::{Kind, Severity};
 use crate::ops::board::{CourierState, PlatformStatus};
 use crate::ops::metrics::{PlatformLabel, RequestLabel};
-use crate::punch::{Step, Subject, UnixMs, UploadStep};
+use crate::punch::{PlatformName, Step, Subject, UnixMs, UploadStep};
 
 /// The last status shown, and where to show the next.
 pub struct Status {
@@ -18,12 +17,9 @@ pub struct Status {
 
 impl Status {
     /// On the board at once, as running.
-    pub fn new(platform: &Platform, ops: Ops) -> Status {
-        let profile = match platform.profile {
-            ProfileKind::Mohurd => "mohurd",
-        };
+    pub fn new(name: PlatformName, profile: &str, ops: Ops) -> Status {
         let shown = PlatformStatus {
-            name: platform.name.clone(),
+            name,
             profile: profile.to_owned(),
             state: CourierState::Running,
             note: None,

@@ -6,6 +6,7 @@
 //! platform would. Copies of a punch are taken silently, as real platforms do, and counted.
 
 mod book;
+mod checks;
 mod cipher;
 mod misbehaviour;
 mod rules;
@@ -50,6 +51,8 @@ pub struct Options {
     pub clock_tolerance: Duration,
     /// Base64 text of a picture.
     pub image_limit_kib: usize,
+    /// Whether a worker must have every field that the interface text requires.
+    pub complete_workers: bool,
     /// Where the book is kept over restarts of the platform; in memory only when `None`.
     pub book_file: Option<PathBuf>,
 }
@@ -66,6 +69,7 @@ impl Default for Options {
             job_delay: Duration::from_millis(500),
             clock_tolerance: Duration::from_secs(600),
             image_limit_kib: 50,
+            complete_workers: true,
             book_file: None,
         }
     }

@@ -4,6 +4,7 @@
 //! team, worker, entry. Sends nothing and stores nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use jiff::civil::Date;
@@ -129,15 +130,14 @@ impl Registry {
 
     /// The registrations that a changed roster row may have repaired.
     pub fn repaired_by(&self, id: &WorkerId) -> Vec<Subject> {
-        let team = self.workers.get(id).map(|worker| worker.team.clone());
-        let concerns = |subject: &&Subject| match subject {
-            Subject::Worker(worker) | Subject::Entry(worker, _) | Subject::Exit(worker, _) => worker == id,
-            Subject::Team(key) => Some(key) == team.as_ref(),
-            Subject::Employer(_) | Subject::Punch(_) => false,
+        let team = self.workers.get(id).map(|worker| Subject::Team(worker.team.clone()));
+        let moves = self.registrations.range(entries_of(id)).chain(self.registrations.range(exits_of(id)));
+        let moves = moves.map(|(subject, _)| subject.clone());
+        let concerned = team.into_iter().chain([Subject::Worker(id.clone())]).chain(moves);
+        let is_stuck = |subject: &Subject| {
+            matches!(self.standing(subject), Some(Standing::Refused { .. } | Standing::Held { .. }))
         };
-        let stuck = |one: &Registration| matches!(one.standing, Standing::Refused { .. } | Standing::Held { .. });
-        let stuck = self.registrations.iter().filter(|(_, one)| stuck(one)).map(|(subject, _)| subject);
-        stuck.filter(concerns).cloned().collect()
+        concerned.filter(is_stuck).collect()
     }
 
     /// Workers on site today are registered even before their first punch.
@@ -174,15 +174,13 @@ impl Registry {
 
     /// The date of the confirmed entry that no confirmed exit has ended.
     pub fn entry_that_stands(&self, id: &WorkerId) -> Option<Date> {
-        let entries = Subject::Entry(id.clone(), Date::MIN)..=Subject::Entry(id.clone(), Date::MAX);
-        let exits = Subject::Exit(id.clone(), Date::MIN)..=Subject::Exit(id.clone(), Date::MAX);
         let confirmed = |one: &Registration| matches!(one.standing, Standing::Confirmed { .. });
         let last = |range| {
             let dates = self.registrations.range(range).filter(|(_, one)| confirmed(one));
             dates.filter_map(|(subject, _)| date_of(subject)).next_back()
         };
-        let entry = last(entries)?;
-        last(exits).is_none_or(|exit| exit < entry).then_some(entry)
+        let entry = last(entries_of(id))?;
+        last(exits_of(id)).is_none_or(|exit| exit < entry).then_some(entry)
     }
 
     /// Whether the worker's punches can be sent, and under which team number.
@@ -326,6 +324,14 @@ impl Registry {
         });
         times.flatten().filter(|at| *at > now).min()
     }
+}
+
+fn entries_of(id: &WorkerId) -> RangeInclusive<Subject> {
+    Subject::Entry(id.clone(), Date::MIN)..=Subject::Entry(id.clone(), Date::MAX)
+}
+
+fn exits_of(id: &WorkerId) -> RangeInclusive<Subject> {
+    Subject::Exit(id.clone(), Date::MIN)..=Subject::Exit(id.clone(), Date::MAX)
 }
 
 fn date_of(subject: &Subject) -> Option<Date> {

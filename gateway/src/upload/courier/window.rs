@@ -157,16 +157,17 @@ impl Window {
     }
 
     /// A page was read; its rows have been offered with [`Window::wants`] before.
-    pub fn page_read(&mut self, sweep: bool, last: Option<Seq>, full: bool) {
+    /// `last` is the place of its last row; a page without rows is the end.
+    pub fn page_read(&mut self, sweep: bool, last: Option<Seq>) {
         if sweep {
-            self.sweep = last.filter(|_| full);
+            self.sweep = last;
             if self.sweep.is_none() {
                 self.lifted = std::mem::take(&mut self.lifted_next);
             }
             return;
         }
         self.cursor = last.map_or(self.cursor, |last| last.max(self.cursor));
-        self.at_end = !full;
+        self.at_end = last.is_none();
         if self.at_end {
             self.lifted.clear();
             self.lifted_next.clear();
