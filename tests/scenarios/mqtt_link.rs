@@ -394,6 +394,22 @@ async fn a_broken_connection_executes_the_will() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_takes_nothing_means_no_puback_and_no_push_ack() {
+    let site = Site::embedded(vec![known("1306612", None)]).await;
+    let mut client = Client::new(site.address(), "1306612", None);
+    client.connect().await.unwrap();
+    client.subscribe("mqtt/face/1306612").await;
+    assert!(client.publish("mqtt/face/1306612/Rec", &record("1306612")).await);
+    site.context.store.clone().close().await;
+    client.client.publish("mqtt/face/1306612/Rec", QoS::AtLeastOnce, false, record("1306612")).await.unwrap();
+    let acknowledged = |packet: &Incoming| matches!(packet, Incoming::PubAck(_) | Incoming::Publish(_));
+    let late = client.next(acknowledged).await;
+    assert!(!matches!(late, Some(Incoming::PubAck(_))), "{late:?}");
+    assert!(client.next(acknowledged).await.is_none(), "the first record's PushAck at most");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_order_reaches_the_gate_and_its_outcome_comes_back() {
     let site = Site::embedded(vec![known("1306612", None)]).await;
     assert!(site.context.hub.order("1306612", Order::SetTime).await.is_err(), "nobody is connected");
@@ -486,6 +502,29 @@ async fn an_unknown_terminal_behind_a_broker_waits_for_its_approval() {
     assert!(link.wait_delivered(LIMIT).await);
     link.stop().await;
     site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_stored_is_not_acknowledged_to_the_broker_and_comes_again() {
+    if !broker_is_there() {
+        return;
+    }
+    let broker = Mosquitto::start().await.unwrap();
+    let first = Site::brokered(&broker, vec![known("1306612", None)]).await;
+    let mut client = Client::new(broker.address(), "1306612", None);
+    client.connect().await.unwrap();
+    // A greeting that comes before the gateway has subscribed reaches nobody.
+    while !first.context.ops.board.terminals()[0].online {
+        client.publish("mqtt/face/basic", r#"{"operator":"Online","info":{"facesluiceId":"1306612"}}"#).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    first.context.store.clone().close().await;
+    assert!(client.publish("mqtt/face/1306612/Rec", &record("1306612")).await, "the broker has it");
+    tokio::time::sleep(NEVER).await;
+    first.stop().await;
+    let second = Site::brokered(&broker, vec![known("1306612", None)]).await;
+    second.stored(1).await;
+    second.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
