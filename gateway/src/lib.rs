@@ -194,12 +194,15 @@ impl Tasks {
             ended = self.set.join_next() => ended,
         };
         self.shutdown.cancel();
+        let is_clean = |ended: &_| matches!(ended, Ok((_, Ok(()))));
         let mut outcome = match first {
+            // The end of a task that was told to stop may be seen before the order itself.
+            Some(ended) if shutdown.is_cancelled() && is_clean(&ended) => Ok(()),
             Some(ended) => Err(Self::ended_early(ended)),
             None => Ok(()),
         };
         while let Some(ended) = self.set.join_next().await {
-            if !matches!(&ended, Ok((_, Ok(())))) && outcome.is_ok() {
+            if !is_clean(&ended) && outcome.is_ok() {
                 outcome = Err(Self::ended_early(ended));
             }
         }

@@ -26,6 +26,8 @@ pub struct Load {
     pub serials: Vec<String>,
     pub workers: Arc<[InventedWorker]>,
     pub records_per_terminal: usize,
+    /// The workers punch in turn, over all terminals; the first round is this many rounds before now.
+    pub rounds_before_now: usize,
 }
 
 /// How it went.
@@ -81,11 +83,9 @@ impl Load {
         terminal
     }
 
-    /// The workers punch in turn, over all terminals; the last round is a minute ago.
     fn time_of(&self, turn: usize, now: UnixMs) -> UnixMs {
-        let rounds = (self.serials.len() * self.records_per_terminal).div_ceil(self.workers.len());
-        let rounds_ago = rounds - turn / self.workers.len();
-        now.plus_ms(-(rounds_ago as i64) * BETWEEN_PUNCHES_MS)
+        let rounds_ago = self.rounds_before_now as i64 - (turn / self.workers.len()) as i64;
+        now.plus_ms(-rounds_ago * BETWEEN_PUNCHES_MS)
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::Parser;
 use gateway::clock::Clock;
 use harness::gateway::{GatewayProcess, Setup, Vitals};
+use harness::platform::{Options as Rules, ReferencePlatform};
 use harness::workers::InventedSite;
 
 use crate::disk::percentile;
@@ -47,7 +48,7 @@ async fn main() -> anyhow::Result<()> {
     let gateway = empty_gateway(&options).await;
     let gateway = intake(&options, gateway).await?;
     large_gateway(gateway).await;
-    Ok(())
+    receipts(&options).await
 }
 
 /// Start and memory of a gateway that has nothing to do.
@@ -71,7 +72,7 @@ fn terminals(setup: Setup, options: &Options) -> Setup {
 /// Durable intake at full speed, and the disk's limit with the same grouping.
 async fn intake(options: &Options, gateway: GatewayProcess) -> anyhow::Result<GatewayProcess> {
     let before = Counted::of(&gateway).await;
-    let pushed = load(options, &gateway, options.punches / options.terminals).push().await;
+    let pushed = load(options, &gateway, options.punches).push().await;
     let acknowledged = gateway.vitals();
     wait_until_judged(&gateway).await;
     let after = Counted::of(&gateway).await;
@@ -94,12 +95,15 @@ async fn intake(options: &Options, gateway: GatewayProcess) -> anyhow::Result<Ga
     Ok(gateway)
 }
 
-fn load(options: &Options, gateway: &GatewayProcess, records_per_terminal: usize) -> Load {
+/// About this many punches by all terminals, up to now.
+fn load(options: &Options, gateway: &GatewayProcess, punches: usize) -> Load {
+    let records_per_terminal = punches.div_ceil(options.terminals);
     Load {
         address: gateway.mqtt_address(),
         serials: load::serials(options.terminals),
         workers: Arc::from(InventedSite::new(WORKERS, TEAMS).workers),
-        records_per_terminal: records_per_terminal.max(1),
+        records_per_terminal,
+        rounds_before_now: (records_per_terminal * options.terminals).div_ceil(WORKERS),
     }
 }
 
@@ -119,6 +123,72 @@ async fn large_gateway(mut gateway: GatewayProcess) {
     tokio::time::sleep(SETTLE).await;
     line("memory, idle after the start", mebibytes(gateway.vitals().rss_kib));
     gateway.terminate().await;
+}
+
+/// From MQTT to the platform's receipt, to a platform without a rate rule that works at once.
+async fn receipts(options: &Options) -> anyhow::Result<()> {
+    let site = InventedSite::new(WORKERS, TEAMS);
+    let rules = Rules {
+        general_contractor: site.employers[0].credit_code.clone(),
+        min_interval: Duration::ZERO,
+        job_delay: Duration::ZERO,
+        complete_workers: false,
+        ..Rules::default()
+    };
+    let platform = ReferencePlatform::start(rules.clone()).await?;
+    let setup = terminals(Setup::new("bench-receipts").employers(&site.employers), options)
+        .project_code(&rules.project_code)
+        .platform("bench", &platform.endpoint(), &rules.appid, &rules.secret, WITHOUT_WAITS);
+    let mut gateway = setup.start().await;
+    gateway.import_roster(&site.csv()).await;
+
+    // One earlier punch of each worker, so that everybody is registered before the measured punches come.
+    let load = load(options, &gateway, options.receipts);
+    let mut first = load.clone();
+    first.serials.truncate(1);
+    (first.records_per_terminal, first.rounds_before_now) = (WORKERS, load.rounds_before_now + 10);
+    let registered = first.push().await.punches as u64;
+    confirmed(&gateway, registered).await;
+
+    let (clock, before) = (Clock::system(), gateway.vitals());
+    let began = clock.instant();
+    let pushed = load.push().await;
+    confirmed(&gateway, registered + pushed.punches as u64).await;
+    let took = clock.instant() - began;
+    println!("\nMQTT to receipt: {} punches, a platform without a rate rule", pushed.punches);
+    line("acknowledged", format!("{:.0} punches/s", pushed.per_second()));
+    line("receipts", format!("{:.0} punches/s", pushed.punches as f64 / took.as_secs_f64()));
+    line("processor time per punch", micros((gateway.vitals().cpu - before.cpu) / pushed.punches as u32));
+    let book = platform.book();
+    line("in the platform's book", format!("{}, {} of them twice", book.attendance.len(), book.copies()));
+    line("requests, of them against the rules", format!("{}, {}", book.requests, book.violations.len()));
+    gateway.terminate().await;
+    platform.stop().await;
+    Ok(())
+}
+
+/// Keys of the platform's section: no rate rule, and nothing waits to become a full batch.
+const WITHOUT_WAITS: &str =
+    "min_interval_ms = 0\npoll_interval_ms = 5\nbatch_wait_s = 0\nmissing_worker_fields = \"send\"\n";
+
+/// Waits until the platform has confirmed this many punches.
+async fn confirmed(gateway: &GatewayProcess, wanted: u64) {
+    let clock = Clock::system();
+    let began = clock.instant();
+    loop {
+        let (_, text) = gateway.get("/metrics").await;
+        let confirmed = metric(&text, "anxin_outbox_confirmed{platform=\"bench\"}");
+        if confirmed >= wanted {
+            return;
+        }
+        let waited = clock.instant() - began;
+        assert!(
+            waited < BACKLOG_LIMIT,
+            "the platform confirmed {confirmed} of {wanted}\n{text}\n{}",
+            gateway.log_tail()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// The gateway's own counters at one moment.
