@@ -202,7 +202,10 @@ impl Follower {
         let (limit, _) = self.shared.durable();
         self.follow(limit)?;
         self.fill_outboxes()?;
-        if !self.shared.is_closing() {
+        if let Some(view) = &self.view
+            && !self.shared.is_closing()
+        {
+            self.shared.applied(view.applied.seq, &[]);
             self.caught_up = true;
             self.shared.set_caught_up(true);
         }
