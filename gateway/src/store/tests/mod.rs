@@ -1,8 +1,13 @@
 //! Stories of the store, told through its door.
 
+mod bytes;
+mod damage;
+mod intake;
 mod model;
+mod rebuilding;
 mod reopening;
 mod samples;
+mod trouble;
 
 use std::path::Path;
 
