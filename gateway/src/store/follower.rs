@@ -162,20 +162,30 @@ impl Follower {
         if applied.seq > durable {
             return Err(ViewError::Ahead { applied: applied.seq });
         }
+        // A frame that cannot be read proves nothing: then it is the ledger that is damaged.
+        let mut agreeing = 0;
         if let Some((at, crc)) = applied.last
             && let Some(frame) = read_frame(&self.shared.paths.ledger, at)?
-            && (frame.header.seq, frame.crc) != (applied.seq.0, crc)
         {
-            return Err(ViewError::Disagrees(format!("fact {} is another one in the ledger", applied.seq)));
+            if (frame.header.seq, frame.crc) != (applied.seq.0, crc) {
+                return Err(ViewError::Disagrees(format!("fact {} is another one in the ledger", applied.seq)));
+            }
+            agreeing += 1;
         }
         for entry in view.engine.tree().scan_prefix(keys::rows()).rev().take(SPOT_CHECKS) {
             let (_, bytes) = entry?;
             let entry: PunchEntry = rows::decode(&bytes).ok_or(ViewError::Row)?;
             let frame = read_frame(&self.shared.paths.ledger, entry.at)?;
-            let fact = frame.and_then(|frame| unseal(&frame.payload).ok());
-            if fact.is_some_and(|fact| !matches!(fact, Fact::Punch(punch) if punch.id == entry.row.id)) {
-                return Err(ViewError::Disagrees(format!("punch {} is not where it should be", entry.row.seq)));
+            match frame.and_then(|frame| unseal(&frame.payload).ok()) {
+                Some(Fact::Punch(punch)) if punch.id == entry.row.id => agreeing += 1,
+                Some(_) => {
+                    return Err(ViewError::Disagrees(format!("punch {} is not where it should be", entry.row.seq)));
+                }
+                None => {}
             }
+        }
+        if applied.last.is_some() && agreeing == 0 {
+            return Err(ViewError::Disagrees("nothing of it is found in the ledger".to_owned()));
         }
         Ok(())
     }
@@ -202,7 +212,10 @@ impl Follower {
         let (limit, _) = self.shared.durable();
         self.follow(limit)?;
         self.fill_outboxes()?;
-        if !self.shared.is_closing() {
+        if let Some(view) = &self.view
+            && !self.shared.is_closing()
+        {
+            self.shared.applied(view.applied.seq, &[]);
             self.caught_up = true;
             self.shared.set_caught_up(true);
         }
@@ -216,7 +229,7 @@ impl Follower {
         let mut walk = Walk::new(&self.shared.paths.ledger, view.applied.next, Some(limit));
         let mut pending = Pending::default();
         let mut adoptions: Vec<Adoption> = Vec::new();
-        while let Some(item) = walk.next()? {
+        while let Some(item) = walk.next_item()? {
             let Item::Fact(frame) = item else { continue };
             let Ok(fact) = unseal(&frame.payload) else { continue };
             if let Some(key) = DedupKey::of(&fact) {
@@ -235,7 +248,7 @@ impl Follower {
         let tree = view.engine.tree().clone();
         view.walk.set_limit(limit);
         let mut chunk = Chunk::new(&tree);
-        while let Some(item) = view.walk.next()? {
+        while let Some(item) = view.walk.next_item()? {
             let Item::Fact(frame) = item else { continue };
             if frame.header.seq <= view.applied.seq.0 {
                 continue;

@@ -36,10 +36,13 @@ const SPACE_EVERY: Duration = Duration::from_secs(5);
 const BACK_OFF_MIN: Duration = Duration::from_millis(250);
 const BACK_OFF_MAX: Duration = Duration::from_secs(10);
 
+/// What became of one append.
+type Answer = Result<Vec<Appended>, AppendError>;
+
 /// Facts on their way to the ledger.
 pub struct Request {
     facts: Vec<Prepared>,
-    answer: oneshot::Sender<Result<Vec<Appended>, AppendError>>,
+    answer: oneshot::Sender<Answer>,
 }
 
 struct Prepared {
@@ -49,9 +52,7 @@ struct Prepared {
 
 impl Request {
     /// Encodes facts; the caller's thread does this work, not the writer's.
-    pub fn new(
-        facts: &[Fact],
-    ) -> Result<(Request, oneshot::Receiver<Result<Vec<Appended>, AppendError>>), AppendError> {
+    pub fn new(facts: &[Fact]) -> Result<(Request, oneshot::Receiver<Answer>), AppendError> {
         let facts: Vec<Prepared> =
             facts.iter().map(|fact| Prepared { sealed: seal::seal(fact), key: DedupKey::of(fact) }).collect();
         let size: usize = facts.iter().map(|fact| fact.sealed.payload.len()).sum();
@@ -72,7 +73,7 @@ impl Request {
 struct Group {
     appends: Vec<Vec<Sealed>>,
     keys: Pending,
-    answers: Vec<(oneshot::Sender<Result<Vec<Appended>, AppendError>>, Vec<Appended>)>,
+    answers: Vec<(oneshot::Sender<Answer>, Vec<Appended>)>,
 }
 
 /// What the writer waited for.

@@ -103,7 +103,7 @@ impl Report {
 pub fn verify(dir: &Path) -> io::Result<Report> {
     let mut checker = Checker::new();
     let mut walk = Walk::all(dir);
-    while let Some(item) = walk.next()? {
+    while let Some(item) = walk.next_item()? {
         checker.handle(&item);
     }
     Ok(checker.finish())
@@ -124,7 +124,7 @@ pub fn check_closed(dir: &Path, last: u32, stop: &CancellationToken, found: impl
     let mut checker = Checker::new();
     let mut walk = Walk::new(dir, Locus { segment: 0, offset: 0 }, Some(limit));
     let mut read = 0;
-    while let Some(item) = walk.next()? {
+    while let Some(item) = walk.next_item()? {
         checker.handle(&item);
         if let Item::Fact(frame) = &item {
             read += frame.payload.len() as u64;

@@ -69,7 +69,7 @@ pub fn export(dir: &Path, out: impl Write, format: Format) -> Result<u64, Export
 fn for_each(dir: &Path, mut write: impl FnMut(Line) -> Result<(), ExportError>) -> Result<u64, ExportError> {
     let mut count = 0;
     let mut walk = Walk::all(dir);
-    while let Some(item) = walk.next()? {
+    while let Some(item) = walk.next_item()? {
         if let Item::Fact(frame) = item {
             write(line(&frame)?)?;
             count += 1;

@@ -98,7 +98,7 @@ impl Walk {
     }
 
     /// The next thing before the limit.
-    pub fn next(&mut self) -> io::Result<Option<Item>> {
+    pub fn next_item(&mut self) -> io::Result<Option<Item>> {
         loop {
             let Some(reader) = &mut self.segment else {
                 match self.begin()? {

@@ -1,7 +1,13 @@
 //! Stories of the store, told through its door.
 
+mod bytes;
+mod damage;
+mod intake;
+mod model;
+mod rebuilding;
 mod reopening;
 mod samples;
+mod trouble;
 
 use std::path::Path;
 
@@ -48,4 +54,18 @@ pub async fn append(store: &Store, facts: Vec<Fact>) -> Vec<Appended> {
 /// The last fact there is.
 pub fn last_seq(store: &Store) -> Seq {
     store.handles.shared.durable().1
+}
+
+/// Copies a directory with everything in it.
+pub fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }

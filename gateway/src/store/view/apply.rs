@@ -280,7 +280,7 @@ fn apply_punch_step(staging: &mut Staging, step: &UploadStep, subject: &Subject,
     }
     let entry = staging.get::<PunchEntry>(&keys::row(punch))?;
     match entry.and_then(|entry| outgoing(&entry.row)) {
-        Some(outgoing) => enter_outbox(staging, &step.platform, &outgoing),
+        Some(outgoing) => enter_outbox(staging, &step.platform, &outgoing, new),
         // It was judged again while it was on its way, and came back.
         None if is_at_rest(new) => drop_upload(staging, &step.platform, punch, new),
         None => Ok(()),
@@ -354,10 +354,19 @@ fn drop_upload(
     leave_outbox(staging, platform, punch)
 }
 
-fn enter_outbox(staging: &mut Staging, platform: &PlatformName, outgoing: &Outgoing) -> Result<(), ViewError> {
+/// While it is on its way it stays as it was sent; at rest it waits as it was judged last.
+fn enter_outbox(
+    staging: &mut Staging,
+    platform: &PlatformName,
+    outgoing: &Outgoing,
+    state: UploadState,
+) -> Result<(), ViewError> {
     let key = keys::outgoing(platform, outgoing.seq);
-    if !staging.contains(&key)? {
+    let is_there = staging.contains(&key)?;
+    if !is_there || is_at_rest(state) {
         staging.put(key, outgoing);
+    }
+    if !is_there {
         count_platform(staging, platform, |counts| counts.open += 1)?;
     }
     Ok(())

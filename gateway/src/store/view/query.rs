@@ -197,16 +197,16 @@ impl View {
     }
 
     /// The worker with this badge; `Low24` badges match on their 24 bits. A badge that was handed on belongs to the
-    /// one who has not left; `None` when it is several people's.
+    /// one who has not left; a whole number counts more than 24 bits; `None` when it is still several people's.
     pub fn worker_by_badge(&self, badge: Badge) -> Option<Worker> {
         self.settled(|tree| {
-            let (full, low): (Vec<Worker>, Vec<Worker>) = self
-                .with_badge(tree, badge.0)?
-                .into_iter()
-                .partition(|worker| matches!(worker.badge, Some(BadgeOnRoster::Full(_))));
-            let full = full.into_iter().filter(|worker| worker.badge == Some(BadgeOnRoster::Full(badge)));
-            let full: Vec<Worker> = full.collect();
-            Ok(the_one(if full.is_empty() { low } else { full }))
+            let is_full = |worker: &Worker| worker.badge == Some(BadgeOnRoster::Full(badge));
+            let is_low = |worker: &Worker| matches!(worker.badge, Some(BadgeOnRoster::Low24(_)));
+            let mut workers = self.with_badge(tree, badge.0)?;
+            workers.retain(|worker| is_full(worker) || is_low(worker));
+            prefer(&mut workers, |worker| worker.left_on.is_none());
+            prefer(&mut workers, is_full);
+            Ok(only(workers))
         })
     }
 
@@ -368,11 +368,20 @@ impl View {
 
 /// The one who is meant when several roster rows share a number: who has not left; nobody when that is not one.
 fn the_one(mut workers: Vec<Worker>) -> Option<Worker> {
-    if workers.len() > 1 && workers.iter().any(|worker| worker.left_on.is_none()) {
-        workers.retain(|worker| worker.left_on.is_none());
+    prefer(&mut workers, |worker| worker.left_on.is_none());
+    only(workers)
+}
+
+/// Keeps those who are better, if there are any.
+fn prefer(workers: &mut Vec<Worker>, better: impl Fn(&Worker) -> bool) {
+    if workers.iter().any(&better) {
+        workers.retain(better);
     }
-    let first = workers.pop();
-    first.filter(|_| workers.is_empty())
+}
+
+fn only(mut workers: Vec<Worker>) -> Option<Worker> {
+    let last = workers.pop();
+    last.filter(|_| workers.is_empty())
 }
 
 fn place(frame: &PlacedFrame) -> Place {
