@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod bad_day;
 #[cfg(test)]
+mod demo;
+#[cfg(test)]
 mod mqtt_link;
 #[cfg(test)]
 mod reader_line;
