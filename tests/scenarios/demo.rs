@@ -36,7 +36,8 @@ async fn the_demo_stops_at_ctrl_c_goes_on_where_it_was_and_takes_its_gateway_alo
         let newer = now.without(&old);
         old.is_subset(&now.ids(Punch::has_its_end)) && newer.are_confirmed_of_both_kinds()
     };
-    demo.wait_for("the end of old punches, and receipts of new ones of both kinds", settled).await;
+    let both = demo.wait_for("the end of old punches, and receipts of new ones of both kinds", settled).await;
+    assert_eq!(both.records().len(), both.0.len(), "a terminal began to count from the start:\n{:#?}", both.records());
     assert_eq!(demo.metric("anxin_ledger_gaps").await, 0, "{}", demo.output());
 
     let status = demo.stop(Signal::KILL).await;
@@ -94,6 +95,11 @@ impl Punches {
 
     fn ids(&self, wanted: impl Fn(&Punch) -> bool) -> BTreeSet<String> {
         self.0.iter().filter(|punch| wanted(punch)).map(Punch::id).collect()
+    }
+
+    /// Each terminal's own record numbers.
+    fn records(&self) -> BTreeSet<String> {
+        self.0.iter().map(|punch| format!("{} {}", punch.0["terminal"], punch.0["record"])).collect()
     }
 
     fn without(&self, ids: &BTreeSet<String>) -> Punches {
