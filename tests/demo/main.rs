@@ -8,6 +8,7 @@ mod become_gateway;
 mod people;
 mod place;
 mod site;
+mod trouble;
 mod words;
 
 use std::ffi::OsString;
@@ -23,6 +24,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use self::people::People;
 use self::place::Place;
 use self::site::Site;
+use self::trouble::Trouble;
 
 /// Between two lines about how things stand.
 const REPORT_EVERY: Duration = Duration::from_secs(30);
@@ -64,7 +66,7 @@ fn main() -> ExitCode {
     match outcome(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(trouble) => {
-            words::complain(&trouble);
+            words::complain(&format!("{trouble:#}"));
             ExitCode::FAILURE
         }
     }
@@ -103,11 +105,11 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         () = signals.next() => Ok(()),
     };
     words::stopped(&place);
-    outcome.and(stopped)
+    Ok(outcome.and(stopped)?)
 }
 
 /// Workers come and go. Returns only when something went wrong.
-async fn live(site: &mut Site, place: &Place) -> anyhow::Result<()> {
+async fn live(site: &mut Site, place: &Place) -> Result<(), Trouble> {
     let count = site.roster().workers.len();
     let mut people = People::gather(&place.people_file(), count, Faults::new(rand::random()))?;
     let mut report = tokio::time::interval(REPORT_EVERY);

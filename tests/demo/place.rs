@@ -5,7 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use crate::trouble::Trouble;
 
 /// What a demo leaves in its directory; `--fresh` removes these and nothing else.
 const GATEWAY: &str = "gateway";
@@ -23,22 +23,24 @@ pub struct Place {
 }
 
 /// `demo` beside the profile's directory that this program is in: `target/demo`.
-pub fn usual_dir() -> anyhow::Result<PathBuf> {
-    let program = std::env::current_exe().context("the running program is not known")?;
-    let target = program.parent().and_then(Path::parent).context("the running program is in no target directory")?;
-    Ok(target.join("demo"))
+pub fn usual_dir() -> Result<PathBuf, Trouble> {
+    let program = std::env::current_exe().map_err(Trouble::with("the running program is not known"))?;
+    match program.parent().and_then(Path::parent) {
+        Some(target) => Ok(target.join("demo")),
+        None => Err(Trouble(format!("{} is in no target directory; choose one with --dir", program.display()))),
+    }
 }
 
 impl Place {
-    pub fn open(dir: &Path, console_port: u16, mqtt_port: u16, fresh: bool) -> anyhow::Result<Place> {
-        fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    pub fn open(dir: &Path, console_port: u16, mqtt_port: u16, fresh: bool) -> Result<Place, Trouble> {
+        fs::create_dir_all(dir).map_err(Trouble::with(dir.display()))?;
         let dir = dir.canonicalize()?;
         let lock = File::create(dir.join("lock"))?;
         if lock.try_lock().is_err() {
             let dir = dir.display();
-            bail!(
+            return Err(Trouble(format!(
                 "另一个演示正在使用 {dir}；请先停止它，或用 --dir 指定别的目录\nanother demo uses {dir}; stop it, or choose another directory with --dir"
-            );
+            )));
         }
         check_port(console_port, "--console-port")?;
         check_port(mqtt_port, "--mqtt-port")?;
@@ -104,13 +106,13 @@ impl Place {
     }
 }
 
-fn check_port(port: u16, option: &str) -> anyhow::Result<()> {
+fn check_port(port: u16, option: &str) -> Result<(), Trouble> {
     let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) else { return Ok(()) };
     let other = port.checked_add(10_000).unwrap_or(18_080);
-    bail!(
+    Err(Trouble(format!(
         "端口 127.0.0.1:{port} 不能使用（{error}）；请停止占用它的程序，或换一个端口：cargo demo {option} {other}\n\
          port 127.0.0.1:{port} cannot be used ({error}); stop the program that has it, or choose another: cargo demo {option} {other}"
-    );
+    )))
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
 use gateway::clock::Clock;
 use gateway::punch::UnixMs;
 use harness::face::link::{FaceLink, Login};
@@ -17,6 +16,7 @@ use harness::workers::InventedSite;
 use crate::become_gateway;
 use crate::people::{Act, FACES, READERS, Way};
 use crate::place::Place;
+use crate::trouble::Trouble;
 
 const TEAMS: usize = 4;
 /// Everything is to be stopped within three seconds; a gateway that takes longer is killed, which loses nothing.
@@ -57,17 +57,17 @@ pub struct Standing {
 
 impl Site {
     /// Builds the gateway when needed, starts everything and imports the roster.
-    pub async fn start(place: &Place, workers: usize) -> anyhow::Result<Site> {
+    pub async fn start(place: &Place, workers: usize) -> Result<Site, Trouble> {
         let roster = InventedSite::new(workers, TEAMS);
         let options = platform_options(place, &roster);
         let (appid, secret) = (options.appid.clone(), options.secret.clone());
-        let platform = ReferencePlatform::start(options).await.context("the reference platform does not start")?;
+        let platform = ReferencePlatform::start(options).await.map_err(Trouble::with("the reference platform"))?;
 
         let stations: Vec<reader::Setup> =
             (1..=READERS.len() as u8).map(|address| reader::Setup { address, key: Some([address; 16]) }).collect();
         let wire = WireFaults { faults: Faults::new(1), damaged: WIRE_NOISE, lost: WIRE_NOISE };
         let line = ReaderLine::start_kept(&place.line(), &stations, wire, &place.terminals_dir())
-            .context("the serial line does not start; --fresh starts over")?;
+            .map_err(Trouble::with("the serial line does not start (--fresh starts over)"))?;
         let readers = (0..READERS.len()).map(|index| line.reader(index)).collect();
 
         let configured: Vec<ReaderSetup> = stations.iter().zip(READERS).map(configured_reader).collect();
@@ -80,10 +80,10 @@ impl Site {
         for (index, way) in FACES.into_iter().enumerate() {
             setup = setup.face(&face_id(index), &face_serial(index), direction(way, "terminal"));
         }
-        let gateway = GatewayProcess::try_start(setup.write()).await.map_err(|trouble| anyhow!("{trouble}"))?;
+        let gateway = GatewayProcess::try_start(setup.write()).await.map_err(Trouble)?;
         import(&gateway, &roster).await?;
 
-        let faces = (0..FACES.len()).map(|index| face(place, index, &gateway)).collect::<anyhow::Result<_>>()?;
+        let faces = (0..FACES.len()).map(|index| face(place, index, &gateway)).collect::<Result<_, _>>()?;
         Ok(Site { gateway, platform, line, readers, faces, roster, clock: Clock::system() })
     }
 
@@ -115,15 +115,19 @@ impl Site {
     }
 
     /// Fails when the gateway has ended by itself.
-    pub fn check(&mut self) -> anyhow::Result<()> {
+    pub fn check(&mut self) -> Result<(), Trouble> {
         match self.gateway.exited() {
-            Some(status) => bail!("the gateway has ended by itself: {status}\n{}", self.gateway.log_tail()),
+            Some(status) => {
+                let log = self.gateway.log_tail();
+                Err(Trouble(format!("the gateway has ended by itself: {status}\n{log}")))
+            }
             None => Ok(()),
         }
     }
 
-    pub async fn standing(&self) -> anyhow::Result<Standing> {
-        let (_, text) = self.gateway.ask(reqwest::Method::GET, "/metrics", None).await.context("/metrics")?;
+    pub async fn standing(&self) -> Result<Standing, Trouble> {
+        let (_, text) =
+            self.gateway.ask(reqwest::Method::GET, "/metrics", None).await.map_err(Trouble::with("/metrics"))?;
         let punches = |state| metric(&text, &format!("anxin_ledger_punches{{state=\"{state}\"}}"));
         Ok(Standing {
             verified: punches("verified"),
@@ -137,7 +141,7 @@ impl Site {
     }
 
     /// The gateway first, while everybody it talks to is still there.
-    pub async fn stop(mut self) -> anyhow::Result<()> {
+    pub async fn stop(mut self) -> Result<(), Trouble> {
         let stopped = match self.gateway.exited() {
             Some(_) => Ok(()),
             None => self.gateway.try_terminate(STOP_LIMIT).await,
@@ -147,7 +151,7 @@ impl Site {
         }
         drop(self.line);
         self.platform.stop().await;
-        stopped.map_err(|trouble| anyhow!("{trouble}"))
+        stopped.map_err(Trouble)
     }
 }
 
@@ -193,21 +197,21 @@ fn face_serial(index: usize) -> String {
     (1_306_601 + index).to_string()
 }
 
-fn face(place: &Place, index: usize, gateway: &GatewayProcess) -> anyhow::Result<FaceLink> {
+fn face(place: &Place, index: usize, gateway: &GatewayProcess) -> Result<FaceLink, Trouble> {
     let serial = face_serial(index);
     let mut terminal = FaceTerminal::new(&serial, Timings::REAL);
     terminal.set_capacity(FACE_STORE);
     FaceLink::start_kept(terminal, Login::at(gateway.mqtt_address()), place.face_file(&serial))
-        .context("a face terminal does not start; --fresh starts over")
+        .map_err(Trouble::with("a face terminal does not start (--fresh starts over)"))
 }
 
-async fn import(gateway: &GatewayProcess, roster: &InventedSite) -> anyhow::Result<()> {
+async fn import(gateway: &GatewayProcess, roster: &InventedSite) -> Result<(), Trouble> {
     let body = Some(("text/csv", roster.csv()));
-    let (status, text) = gateway.ask(reqwest::Method::POST, "workers/import", body).await?;
-    if !status.is_success() {
-        bail!("the gateway does not take the roster: {status}\n{text}");
+    let answer = gateway.ask(reqwest::Method::POST, "workers/import", body).await;
+    match answer.map_err(Trouble::with("roster import"))? {
+        (status, _) if status.is_success() => Ok(()),
+        (status, text) => Err(Trouble(format!("the gateway does not take the roster: {status}\n{text}"))),
     }
-    Ok(())
 }
 
 fn metric(text: &str, name: &str) -> u64 {

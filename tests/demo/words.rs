@@ -53,8 +53,8 @@ pub fn stopped(place: &Place) {
     say(&format!("已停止，数据在 {0} · Stopped; the data is in {0}", place.dir().display()));
 }
 
-pub fn complain(trouble: &anyhow::Error) {
-    let _ = writeln!(std::io::stderr(), "{trouble:#}");
+pub fn complain(trouble: &str) {
+    let _ = writeln!(std::io::stderr(), "{trouble}");
 }
 
 fn say(text: &str) {
