@@ -43,6 +43,7 @@ impl Plan {
             platform: Options {
                 min_interval: Duration::from_millis(100),
                 job_delay: Duration::from_millis(150),
+                complete_workers: false,
                 ..Options::default()
             },
             platform_keys: "min_interval_ms = 100\npoll_interval_ms = 200\nreconcile_after_s = 2\nbatch_wait_s = 1\nmissing_worker_fields = \"send\"\n"
@@ -103,6 +104,25 @@ impl Site {
     pub fn is_delivered(&self) -> bool {
         self.faces.iter().all(|face| face.with(|terminal| terminal.waiting() == 0))
             && self.readers.iter().all(|reader| reader.journal_fill() == 0)
+    }
+
+    /// How everything stands, for the message of a failed story.
+    pub async fn standing(&self) -> String {
+        let mut text = String::new();
+        for path in ["alarms", "platforms"] {
+            text += &format!("GET {path}: {:#}\n", self.gateway.get_json(path).await);
+        }
+        for state in ["queued", "waiting", "sending", "accepted", "refused", "unknown"] {
+            let path = format!("uploads?platform=national&state={state}&limit=5");
+            text += &format!("{state}: {:#}\n", self.gateway.get_json(&path).await["uploads"]);
+        }
+        for face in &self.faces {
+            face.with(|terminal| text += &format!("{}: {} waiting\n", terminal.serial(), terminal.waiting()));
+        }
+        for reader in &self.readers {
+            text += &format!("reader: {} in the journal\n", reader.journal_fill());
+        }
+        text
     }
 
     /// Breaks the links of about half of the face terminals.
