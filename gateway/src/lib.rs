@@ -10,6 +10,7 @@
 pub mod clock;
 pub mod config;
 pub mod console;
+pub mod mask;
 pub mod ops;
 pub mod punch;
 pub mod roster;

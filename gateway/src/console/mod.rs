@@ -9,7 +9,6 @@ mod auth;
 mod brake;
 mod health;
 mod listen;
-mod mask;
 mod metrics;
 mod origin;
 mod pages;

@@ -8,7 +8,6 @@ pub mod codes;
 pub mod conflicts;
 pub mod csv;
 pub mod id_number;
-pub mod mask;
 mod row;
 pub mod trade;
 

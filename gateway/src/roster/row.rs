@@ -3,8 +3,9 @@
 use jiff::civil::Date;
 
 use super::id_number::IdNumber;
-use super::{RowProblem, badge, half_width, mask, trade};
+use super::{RowProblem, badge, half_width, trade};
 use crate::config::Employer;
+use crate::mask;
 use crate::punch::{BadgeOnRoster, PhotoHash};
 
 /// On an identity card: valid for life.
