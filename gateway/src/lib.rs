@@ -12,6 +12,7 @@ pub mod config;
 pub mod console;
 pub mod mask;
 pub mod ops;
+pub mod photo;
 pub mod punch;
 pub mod roster;
 pub mod store;
