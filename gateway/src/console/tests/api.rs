@@ -184,7 +184,7 @@ async fn an_order_reaches_the_terminals_link_and_its_refusal_comes_back() {
         password: None,
     };
     rig.console.context.hub.adopt(terminal);
-    
+
     let offline = rig.send("POST", "/api/v1/terminals/north-in/open", &Caller::bearer(), Body::empty()).await;
     assert!(offline.problem(502)["detail"].as_str().unwrap().contains("not connected"));
     rig.post("/api/v1/terminals/nowhere/open", json!({})).await.problem(404);
