@@ -26,6 +26,8 @@ pub struct Plan {
     pub platform: Options,
     /// Further keys of the `[[platform]]` section, one per line.
     pub platform_keys: String,
+    /// Further sections of the configuration, as they stand.
+    pub sections: String,
 }
 
 impl Plan {
@@ -43,11 +45,11 @@ impl Plan {
             platform: Options {
                 min_interval: Duration::from_millis(100),
                 job_delay: Duration::from_millis(150),
-                complete_workers: false,
                 ..Options::default()
             },
-            platform_keys: "min_interval_ms = 100\npoll_interval_ms = 200\nreconcile_after_s = 2\nbatch_wait_s = 1\nmissing_worker_fields = \"send\"\n"
+            platform_keys: "min_interval_ms = 100\npoll_interval_ms = 200\nreconcile_after_s = 2\nbatch_wait_s = 1\n"
                 .to_owned(),
+            sections: String::new(),
         }
     }
 }
@@ -85,6 +87,7 @@ impl Site {
             .employers(&roster.employers)
             .reader_line(line.path(), 115_200, &configured)
             .platform("national", &platform.endpoint(), &appid, &secret, &plan.platform_keys);
+        setup = setup.toml(&plan.sections);
         for face in 0..plan.faces {
             setup = setup.face(&format!("gate-{face}"), &face_serial(face), direction_of(face));
         }
