@@ -27,6 +27,8 @@ const CHUNK_FULL: usize = CHUNK * 3 / 4;
 const CHUNK_FACTS: usize = 500;
 /// The view is made durable after this much rest; until then a crash costs a little replay and nothing else.
 const SYNC_AFTER: Duration = Duration::from_secs(1);
+/// Of the follower's thread.
+const NICE: i32 = 5;
 const IDLE: Duration = Duration::from_secs(30);
 const BACK_OFF_MIN: Duration = Duration::from_millis(250);
 const BACK_OFF_MAX: Duration = Duration::from_secs(10);
@@ -97,6 +99,10 @@ impl Follower {
 
     /// Works until the store is closed.
     pub fn run(mut self) {
+        // On Linux this is about the calling thread: whoever waits for an acknowledgement comes first.
+        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+            tracing::debug!(%error, "the follower runs as everybody else");
+        }
         let mut back_off = BACK_OFF_MIN;
         loop {
             match guarded(|| self.step()) {
@@ -145,6 +151,7 @@ impl Follower {
         self.spot_check(&view)?;
         if view.applied.seq == Seq(0) && view.applied.partial == 0 {
             view.begin(&self.rules.platforms)?;
+            self.shared.know_nothing_is_there();
         }
         view.walk = Walk::new(&self.shared.paths.ledger, view.applied.next, Some(view.applied.next));
         self.shared.set_tree(Some(view.engine.tree().clone()));
@@ -295,6 +302,7 @@ impl Follower {
         self.caught_up = false;
         self.shared.set_caught_up(false);
         self.shared.set_tree(None);
+        self.shared.know_nothing();
         let view = self.view.take();
         if catch_unwind(AssertUnwindSafe(|| drop(view))).is_err() {
             tracing::warn!("sled panicked while it was closed");

@@ -17,6 +17,7 @@
 //! start and reports damage. They end when the store is closed or its last handle is dropped.
 
 mod dedup;
+mod filter;
 mod follower;
 pub mod ledger;
 mod opening;

@@ -118,7 +118,6 @@ impl Writer {
         if let Err(error) = self.ledger.close() {
             tracing::warn!(%error, "the last segment could not be closed; the next start does it");
         }
-        self.shared.close();
     }
 
     async fn serve(&mut self) {
@@ -368,6 +367,15 @@ impl Writer {
             };
             std::mem::replace(health, new.clone()) != new
         });
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.report(Trouble::Failing("the writer panicked; restart the gateway".to_owned()));
+        }
+        self.shared.close();
     }
 }
 
