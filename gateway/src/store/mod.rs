@@ -19,9 +19,11 @@
 mod dedup;
 mod filter;
 mod follower;
+mod group;
 pub mod ledger;
 mod opening;
 mod photos;
+mod position;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -37,9 +39,11 @@ use tokio::sync::broadcast;
 
 use crate::clock::Clock;
 use crate::punch::*;
+use group::Request;
 use opening::Handles;
-use writer::Request;
 
+pub use ledger::check::{Report, verify};
+pub use ledger::export::{ExportError, Format, export};
 pub use view::query::View;
 
 /// How to open a store.

@@ -12,11 +12,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::follower::Follower;
+use super::group::Request;
 use super::ledger::recover::{self, Tail};
 use super::ledger::{Ledger, check};
 use super::shared::{Paths, Shared};
 use super::view::engine::ViewError;
-use super::writer::{Request, Writer};
+use super::writer::Writer;
 use super::{AppendError, OpenError, StoreOptions, Tuning, photos};
 use crate::clock::Clock;
 use crate::punch::{Fact, Gap, GapKind, Seq};
