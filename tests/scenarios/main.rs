@@ -7,6 +7,8 @@ mod mqtt_link;
 #[cfg(test)]
 mod reader_line;
 #[cfg(test)]
+mod registered_later;
+#[cfg(test)]
 mod serial_port;
 #[cfg(test)]
 mod service;
