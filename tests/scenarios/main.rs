@@ -1,6 +1,8 @@
 //! Stories about a whole site, one file each.
 
 #[cfg(test)]
+mod approve;
+#[cfg(test)]
 mod bad_day;
 #[cfg(test)]
 mod mqtt_link;
@@ -14,3 +16,7 @@ mod serial_port;
 mod service;
 #[cfg(test)]
 mod upload;
+#[cfg(test)]
+mod whole_story;
+#[cfg(test)]
+mod wrong_input;

@@ -20,6 +20,7 @@ async fn punches_of_the_unregistered_are_held_and_forwarded_after_the_import() {
     import(&site, "first.csv", known, "8 workers: 8 added, 0 changed, 0 unchanged").await;
 
     assert!(site.readers[0].swipe(late[0].badge));
+    site.gateway.wait_for("punches", LIMIT, |answer| verdicts(answer).len() == 1).await;
     let record = site.faces[0].punch(Face::of(&late[1].worker_id));
     assert!(site.faces[0].wait_delivered(LIMIT).await, "an unknown person's record is acknowledged too");
     assert!(site.readers[0].swipe(known[0].badge), "somebody known comes by");
