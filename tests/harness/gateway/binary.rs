@@ -47,9 +47,9 @@ impl Place {
     fn build(&self) {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
-        build.current_dir(workspace()).args(["build", "--quiet", "--bin", PROGRAM]);
+        build.current_dir(workspace()).args(["build", "--bin", PROGRAM]);
         match self.is_test {
-            true => build.args(["--workspace", "--test", "architecture"]),
+            true => build.args(["--quiet", "--workspace", "--test", "architecture"]),
             false => build.args(["--package", "gateway", "--package", "tests"]),
         };
         let profile = self.profile_dir.file_name().and_then(|name| name.to_str()).unwrap_or("debug");
