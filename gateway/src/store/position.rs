@@ -19,8 +19,10 @@ use crate::punch::{Fact, PlatformName, Seq, UnixMs, UploadStep};
 
 /// A chunk is committed when it holds this much; the rest up to [`CHUNK`] is room for the last fact.
 const CHUNK_FULL: usize = CHUNK * 3 / 4;
-/// A chunk holds no more facts than this, so that events do not come in floods.
-const CHUNK_FACTS: usize = 500;
+/// A chunk holds no more facts than this: sled's readers wait while a batch is applied, and nothing that the batch
+/// replaced is freed before its end. After a burst of 100 000 punches 165 MB were resident with 350 facts in a chunk,
+/// and 92 MB with 64 (95 MB with 16).
+const CHUNK_FACTS: usize = 64;
 /// The open view and the place in the ledger that belongs to it.
 pub struct Open {
     pub engine: Engine,
@@ -35,16 +37,17 @@ pub struct Chunk<'t> {
     staging: Staging<'t>,
     events: Vec<Arc<Recorded>>,
     known: Vec<(DedupKey, Seq)>,
+    facts: usize,
 }
 
 impl<'t> Chunk<'t> {
     pub fn new(tree: &'t sled::Tree) -> Chunk<'t> {
-        Chunk { staging: Staging::new(tree), events: Vec::new(), known: Vec::new() }
+        Chunk { staging: Staging::new(tree), events: Vec::new(), known: Vec::new(), facts: 0 }
     }
 
     /// Whether it should be committed.
     pub fn is_full(&self) -> bool {
-        self.staging.bytes() >= CHUNK_FULL || self.events.len() >= CHUNK_FACTS
+        self.staging.bytes() >= CHUNK_FULL || self.facts >= CHUNK_FACTS
     }
 }
 
@@ -99,6 +102,7 @@ impl Open {
             }
             Err(error) => tracing::warn!(%seq, %error, "a fact cannot be read and is left out of the view"),
         }
+        chunk.facts += 1;
         self.applied.seq = seq;
         self.applied.last = Some((frame.at, frame.crc));
         self.applied.next = frame.end();
@@ -128,7 +132,7 @@ impl Open {
     }
 
     pub fn commit(&mut self, shared: &Shared, chunk: Chunk) -> Result<(), ViewError> {
-        let Chunk { mut staging, events, known } = chunk;
+        let Chunk { mut staging, events, known, facts: _ } = chunk;
         let shown = rows::encode(&self.applied);
         if self.engine.tree().get(keys::APPLIED)?.is_some_and(|bytes| bytes == shown) && staging.is_empty() {
             return Ok(());
