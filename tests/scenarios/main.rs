@@ -7,6 +7,8 @@ mod bad_day;
 #[cfg(test)]
 mod mqtt_link;
 #[cfg(test)]
+mod platform_away;
+#[cfg(test)]
 mod reader_line;
 #[cfg(test)]
 mod registered_later;
