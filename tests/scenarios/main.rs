@@ -7,6 +7,8 @@ mod bad_day;
 #[cfg(test)]
 mod full_disk;
 #[cfg(test)]
+mod gateway_away;
+#[cfg(test)]
 mod mqtt_link;
 #[cfg(test)]
 mod platform_away;
