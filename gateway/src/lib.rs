@@ -63,6 +63,9 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce
         ops: ops.clone(),
         utc_offset: config.site.utc_offset,
     };
+    tasks.start("vigil", |stop| {
+        ops::vigil::run(config.data_dir.clone(), store.clone(), clock.clone(), ops.clone(), stop)
+    });
     tasks.start("verification", |stop| {
         verify::judge::run(config.verify.clone(), store.clone(), clock.clone(), ops.clone(), stop)
     });

@@ -5,7 +5,13 @@ mod approve;
 #[cfg(test)]
 mod bad_day;
 #[cfg(test)]
+mod full_disk;
+#[cfg(test)]
+mod gateway_away;
+#[cfg(test)]
 mod mqtt_link;
+#[cfg(test)]
+mod platform_away;
 #[cfg(test)]
 mod reader_line;
 #[cfg(test)]
