@@ -28,6 +28,11 @@ const STOP_LIMIT: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(10);
 const LOG_TAIL_LINES: usize = 80;
 
+/// The gateway's program, built when it is missing or older than its sources.
+pub fn program() -> &'static Path {
+    binary::path()
+}
+
 /// A gateway that runs, or that was stopped and can be started again on the same data.
 pub struct GatewayProcess {
     site: Site,

@@ -150,10 +150,10 @@ impl Board {
     fn show(&mut self, now: Instant) {
         let uptime = self.uptime(now);
         while let Some(show) = self.reader().poll_show() {
-            if let Show::Punch { seq, signal } = show {
-                if let Some((_, badge)) = self.swiped.iter().rev().find(|(known, _)| *known == seq) {
-                    remember(&mut self.signals, (*badge, signal));
-                }
+            if let Show::Punch { seq, signal } = show
+                && let Some((_, badge)) = self.swiped.iter().rev().find(|(known, _)| *known == seq)
+            {
+                remember(&mut self.signals, (*badge, signal));
             }
             self.panel.show(show, uptime);
         }
