@@ -25,7 +25,7 @@ async fn an_unknown_terminal_waits_is_approved_and_delivers_what_it_kept() {
     }
     let pending = gateway.wait_for("terminals", LIMIT, |answer| state(answer, SERIAL) == Some("pending")).await;
     assert_eq!(pending["terminals"].as_array().map(Vec::len), Some(2));
-    let alarms = gateway.wait_for("alarms", LIMIT, |answer| is_alarmed(answer)).await;
+    let alarms = gateway.wait_for("alarms", LIMIT, is_alarmed).await;
     assert!(alarms.to_string().contains(SERIAL), "{alarms:#}");
     tokio::time::sleep(NEVER).await;
     assert_eq!(link.with(|terminal| terminal.heard.clone()), Vec::<String>::new(), "a pending terminal got something");

@@ -29,7 +29,7 @@ async fn a_punch_tells_its_whole_story() {
     let held = |answer: &Value| answer["punches"][0]["verdict"]["kind"] == "held";
     let list = site.gateway.wait_for("punches?terminal=reader-1", LIMIT, held).await;
     let at_reader = id_of(&list);
-    site.gateway.import_roster(&csv(&[first.clone()])).await;
+    site.gateway.import_roster(&csv(std::slice::from_ref(first))).await;
     let path = format!("punches/{at_reader}");
     site.gateway.wait_for(&path, LIMIT, |story| outcomes(story).contains(&"requeued")).await;
     site.platform.refuse_nobody();
