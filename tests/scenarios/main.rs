@@ -11,6 +11,8 @@ mod full_disk;
 #[cfg(test)]
 mod gateway_away;
 #[cfg(test)]
+mod intruder;
+#[cfg(test)]
 mod mqtt_link;
 #[cfg(test)]
 mod platform_away;
