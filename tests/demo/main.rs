@@ -39,6 +39,9 @@ struct Arguments {
     /// Port of the MQTT endpoint · MQTT 端口
     #[arg(long, default_value_t = 1883)]
     mqtt_port: u16,
+    /// How many workers come and go · 工人数
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u16).range(10..=400))]
+    workers: u16,
     /// Where everything is kept; `demo` in the target directory if not given · 数据目录
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -85,7 +88,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let place = Place::open(&dir, arguments.console_port, arguments.mqtt_port, arguments.fresh)?;
     words::starting();
     let site = tokio::select! {
-        site = Site::start(&place) => site?,
+        site = Site::start(&place, usize::from(arguments.workers)) => site?,
         () = signals.next() => return Ok(()),
     };
     words::welcome(&place, &site);

@@ -18,7 +18,6 @@ use crate::become_gateway;
 use crate::people::{Act, FACES, READERS, Way};
 use crate::place::Place;
 
-const WORKERS: usize = 60;
 const TEAMS: usize = 4;
 /// Everything is to be stopped within three seconds; a gateway that takes longer is killed, which loses nothing.
 const STOP_LIMIT: Duration = Duration::from_millis(2_300);
@@ -58,8 +57,8 @@ pub struct Standing {
 
 impl Site {
     /// Builds the gateway when needed, starts everything and imports the roster.
-    pub async fn start(place: &Place) -> anyhow::Result<Site> {
-        let roster = InventedSite::new(WORKERS, TEAMS);
+    pub async fn start(place: &Place, workers: usize) -> anyhow::Result<Site> {
+        let roster = InventedSite::new(workers, TEAMS);
         let options = platform_options(place, &roster);
         let (appid, secret) = (options.appid.clone(), options.secret.clone());
         let platform = ReferencePlatform::start(options).await.context("the reference platform does not start")?;
