@@ -10,7 +10,9 @@
 pub mod clock;
 pub mod config;
 pub mod console;
+pub mod mask;
 pub mod ops;
+pub mod photo;
 pub mod punch;
 pub mod roster;
 pub mod store;
@@ -61,6 +63,9 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce
         ops: ops.clone(),
         utc_offset: config.site.utc_offset,
     };
+    tasks.start("vigil", |stop| {
+        ops::vigil::run(config.data_dir.clone(), store.clone(), clock.clone(), ops.clone(), stop)
+    });
     tasks.start("verification", |stop| {
         verify::judge::run(config.verify.clone(), store.clone(), clock.clone(), ops.clone(), stop)
     });

@@ -12,10 +12,10 @@ mod stories;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use gateway::photo;
 use gateway::punch::UnixMs;
 use gateway::terminals::mqtt::face::codec::{Message, PushKind, json_text, up};
 use gateway::terminals::mqtt::face::lenient::EchoId;
-use gateway::terminals::mqtt::face::photo;
 use gateway::terminals::mqtt::face::record::{Record, wall_text, wall_time};
 use serde::{Deserialize, Serialize};
 
@@ -432,6 +432,6 @@ pub fn big_photo(bytes: usize) -> Vec<u8> {
     let noise = (0..bytes.saturating_sub(FACE_JPEG.len())).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8);
     jpeg.extend(noise.map(|byte| if byte == 0xFF { 0 } else { byte }));
     jpeg.extend(end);
-    debug_assert!(photo::decode(&photo::encode(&jpeg)).is_some());
+    debug_assert!(photo::decode(&photo::encode(&jpeg)).is_ok());
     jpeg
 }

@@ -5,6 +5,7 @@
 pub mod alarms;
 pub mod board;
 pub mod metrics;
+pub mod vigil;
 
 use std::sync::Arc;
 

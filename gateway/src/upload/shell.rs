@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -76,13 +76,14 @@ impl Shell {
 
     /// Until the order to stop.
     pub async fn run(mut self) {
-        while self.turn().await.is_some() && self.wait().await.is_some() {}
+        while let Some(wake) = self.turn().await
+            && self.wait(wake).await.is_some()
+        {}
         self.finish().await;
     }
 
-    /// Until something happened that the courier cares about. `None` when that is the order to stop.
-    async fn wait(&mut self) -> Option<()> {
-        let wake = self.courier.poll_timeout(self.now());
+    /// Until `wake`, or until something happened that the courier cares about. `None` when that is the order to stop.
+    async fn wait(&mut self, wake: Instant) -> Option<()> {
         loop {
             let time_left = wake.saturating_duration_since(self.clock.instant());
             tokio::select! {
@@ -99,8 +100,11 @@ impl Shell {
         }
     }
 
-    /// Does everything that the courier wants now. `None` when it was interrupted by the order to stop.
-    async fn turn(&mut self) -> Option<()> {
+    /// Does everything that the courier wants now, and gives the time of the next turn. `None` when it was interrupted by
+    /// the order to stop.
+    async fn turn(&mut self) -> Option<Instant> {
+        // What becomes due during the turn may be overlooked in it, so the next turn is reckoned from the beginning of this.
+        let began = self.now();
         self.store_steps().await?;
         while let Some(read) = self.courier.poll_read(self.now()) {
             let rows = self.read_rows(&read).await?;
@@ -118,7 +122,7 @@ impl Shell {
             self.send(order);
         }
         self.status.show(&self.courier.report(), self.clock.is_trustworthy());
-        Some(())
+        Some(self.courier.poll_timeout(began))
     }
 
     fn now(&self) -> Now {

@@ -206,18 +206,21 @@ impl Platform {
 
     fn add_moves(&mut self, data: &Value) -> Result<Value, String> {
         self.known_team("WorkerEntryExit.Add", data)?;
-        let mut moves = Vec::new();
+        let (mut moves, mut wrong) = (Vec::new(), Vec::new());
         for (index, row) in rows_of(data).iter().enumerate() {
             let id_number = self.id_number(row).unwrap_or_default();
-            if self.book.worker(&id_number).is_none() {
+            let one = Move { date: text(row, "date").to_owned(), kind: text(row, "type").to_owned(), id_number };
+            if self.book.worker(&one.id_number).is_none() {
                 self.violation("WorkerEntryExit.Add: the worker is not registered".to_owned());
-                return Err(format!("[workerList][{index}][idCardNumber]工人不存在"));
+                wrong.push(format!("[workerList][{index}][idCardNumber]工人不存在"));
+            } else if self.book.moves.contains(&one) {
+                wrong.push(format!("[workerList][{index}][date]进退场记录已存在"));
+            } else {
+                moves.push(one);
             }
-            let one = Move { id_number, date: text(row, "date").to_owned(), kind: text(row, "type").to_owned() };
-            if self.book.moves.contains(&one) {
-                return Err(format!("[workerList][{index}][date]进退场记录已存在"));
-            }
-            moves.push(one);
+        }
+        if !wrong.is_empty() {
+            return Err(wrong.join(";"));
         }
         moves.into_iter().for_each(|one| self.accept(Line::Move(one)));
         Ok(Value::Null)

@@ -78,7 +78,8 @@ fn gather(
     (rows, None)
 }
 
-/// Puts everything that the platform refused back to the queue; whoever does it has repaired the cause.
+/// Puts everything that the platform refused back to the queue, and starts a courier that has stopped; whoever does it has
+/// repaired the cause.
 pub async fn retry(State(console): Here, Path(platform): Path<String>) -> Result<Json<Value>, Problem> {
     let platform = console
         .known_platform(PlatformName(platform))
@@ -86,8 +87,13 @@ pub async fn retry(State(console): Here, Path(platform): Path<String>) -> Result
     let wanted = platform.clone();
     let refused = console.context.store.read(move |view| all_refused(view, &wanted)).await;
     let requeued = refused.len();
+    let now = console.context.clock.now();
+    let mut steps = requeue(&platform, refused, now);
+    if steps.is_empty() {
+        steps.push(order(&platform, (JobId(0), String::new()), Vec::new(), now));
+    }
     let mut last = None;
-    for step in requeue(&platform, refused, console.context.clock.now()) {
+    for step in steps {
         let appended = console.context.store.append(vec![Fact::Upload(step)]).await?;
         last = appended.last().map(|appended| appended.seq);
     }
@@ -118,18 +124,17 @@ fn requeue(platform: &PlatformName, refused: Vec<(Subject, UploadRow)>, at: Unix
         jobs.entry(row.job.unwrap_or((JobId(0), String::new()))).or_default().push(subject);
     }
     jobs.into_iter()
-        .flat_map(|((job, method), subjects)| {
+        .flat_map(|(job, subjects)| {
             let chunks: Vec<Vec<Subject>> = subjects.chunks(PER_STEP).map(<[Subject]>::to_vec).collect();
-            chunks.into_iter().map(move |subjects| UploadStep {
-                platform: platform.clone(),
-                job,
-                method: method.clone(),
-                at,
-                subjects,
-                step: Step::Requeued { reason: "asked for on the console".to_owned() },
-            })
+            chunks.into_iter().map(move |subjects| order(platform, job.clone(), subjects, at))
         })
         .collect()
+}
+
+/// The order itself, as the ledger keeps it and the courier hears it. Without subjects it only starts the courier.
+fn order(platform: &PlatformName, (job, method): (JobId, String), subjects: Vec<Subject>, at: UnixMs) -> UploadStep {
+    let step = Step::Requeued { reason: "asked for on the console".to_owned() };
+    UploadStep { platform: platform.clone(), job, method, at, subjects, step }
 }
 
 fn unknown_parameter(name: &PlatformName) -> Problem {

@@ -218,7 +218,8 @@ impl Courier {
         None
     }
 
-    /// When to call [`Courier::poll_transmit`] again, if nothing happens before.
+    /// When to call [`Courier::poll_transmit`] again, if nothing happens before. `now` is no later than it was at the last
+    /// call of [`Courier::poll_read`] and [`Courier::poll_transmit`]: what is due up to `now` is taken as done.
     pub fn poll_timeout(&self, now: Now) -> Instant {
         let tick = now.instant + TICK;
         if let Some(stopped) = self.stopped.as_ref().filter(|stopped| stopped.probe_at > now.instant) {

@@ -1,0 +1,116 @@
+//! Conditions of the gateway as a whole, raised as alarms while they last: the store takes nothing, the clock is not set.
+//!
+//! Only looks. What the store and the couriers do about it is theirs.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Ops;
+use super::alarms::{Kind, Severity};
+use crate::clock::Clock;
+use crate::store::{Store, StoreHealth};
+
+/// How often the clock is looked at; the store says by itself when it changes.
+const CLOCK_EVERY: Duration = Duration::from_secs(10);
+
+/// Watches until `shutdown`. `data_dir` is the alarms' subject, as it stands in the configuration.
+pub async fn run(
+    data_dir: PathBuf,
+    store: Store,
+    clock: Clock,
+    ops: Ops,
+    shutdown: CancellationToken,
+) -> Result<(), Infallible> {
+    let place = data_dir.display().to_string();
+    let mut health = store.watch_health();
+    loop {
+        let now = health.borrow_and_update().clone();
+        show_store(&ops, &place, &now);
+        show_clock(&ops, &clock);
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            // Whoever sends these lives as long as `store`.
+            _ = health.changed() => {}
+            () = tokio::time::sleep(CLOCK_EVERY) => {}
+        }
+    }
+}
+
+fn show_store(ops: &Ops, place: &str, health: &StoreHealth) {
+    let (standing, text) = match health {
+        StoreHealth::Open => (None, String::new()),
+        StoreHealth::Full { free_bytes, .. } => {
+            let free = free_bytes >> 20;
+            let text = format!(
+                "only {free} MiB are free: nothing is acknowledged, the terminals keep their punches. Make space; intake then goes on by itself"
+            );
+            (Some(Kind::StoreFull), text)
+        }
+        StoreHealth::Failing { cause, .. } => {
+            let text = format!(
+                "the disk refuses writes ({cause}): nothing is acknowledged, the terminals keep their punches. Check or replace the disk; intake goes on by itself when it can"
+            );
+            (Some(Kind::StoreFailing), text)
+        }
+    };
+    for kind in [Kind::StoreFull, Kind::StoreFailing] {
+        if standing == Some(kind) {
+            ops.alarms.raise(Severity::Critical, kind, place, text.clone());
+        } else {
+            ops.alarms.clear(kind, place);
+        }
+    }
+}
+
+fn show_clock(ops: &Ops, clock: &Clock) {
+    const SUBJECT: &str = "clock";
+    if clock.is_trustworthy() {
+        ops.alarms.clear(Kind::ClockUntrusted, SUBJECT);
+        return;
+    }
+    let text = "the gateway's clock is not set: punches are kept, nothing is forwarded and no terminal is set from it. Set the clock, or give the box a time server";
+    ops.alarms.raise(Severity::Critical, Kind::ClockUntrusted, SUBJECT, text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::punch::UnixMs;
+
+    const OCTOBER_2026: UnixMs = UnixMs(1_793_000_000_000);
+
+    fn kinds(ops: &Ops) -> Vec<Kind> {
+        ops.alarms.list().iter().map(|alarm| alarm.kind).collect()
+    }
+
+    #[test]
+    fn a_store_that_takes_nothing_is_one_alarm_until_it_takes_again() {
+        let ops = Ops::new(Clock::manual(OCTOBER_2026));
+        let full = StoreHealth::Full { since: OCTOBER_2026, free_bytes: 3 << 20 };
+        show_store(&ops, "/var/lib/anxin", &full);
+        let alarm = ops.alarms.list().remove(0);
+        assert_eq!(
+            (alarm.kind, alarm.severity, alarm.subject.as_str()),
+            (Kind::StoreFull, Severity::Critical, "/var/lib/anxin")
+        );
+        assert!(alarm.text.contains("3 MiB"), "{}", alarm.text);
+        let failing = StoreHealth::Failing { since: OCTOBER_2026, cause: "input/output error".to_owned() };
+        show_store(&ops, "/var/lib/anxin", &failing);
+        assert_eq!(kinds(&ops), [Kind::StoreFailing]);
+        show_store(&ops, "/var/lib/anxin", &StoreHealth::Open);
+        assert_eq!(kinds(&ops), []);
+    }
+
+    #[test]
+    fn a_clock_that_is_not_set_is_an_alarm_until_it_is() {
+        let clock = Clock::manual(UnixMs(0));
+        let ops = Ops::new(clock.clone());
+        show_clock(&ops, &clock);
+        assert_eq!(kinds(&ops), [Kind::ClockUntrusted]);
+        show_clock(&ops, &Clock::manual(OCTOBER_2026));
+        assert_eq!(kinds(&ops), []);
+    }
+}
