@@ -63,7 +63,7 @@ pub struct Book {
     pub workers: Vec<Worker>,
     pub moves: Vec<Move>,
     pub attendance: Vec<Attendance>,
-    /// Requests that broke the interface text; the first [`MOST_VIOLATIONS`].
+    /// Requests that broke the interface text; the first thousands at most.
     pub violations: Vec<String>,
     /// Punches accepted since the platform was started, copies included.
     pub accepted: u64,

@@ -51,13 +51,11 @@ impl Model {
         self.judgements.entry(judgement.punch).or_default().push(judgement.clone());
         let Some(row) = self.row(judgement.punch) else { return };
         for (platform, first) in platforms() {
-            if first.is_some_and(|first| row.time < first) {
-                continue;
-            }
+            let wanted = first.is_none_or(|first| row.time >= first);
             let subject = (platform.clone(), Subject::Punch(row.id));
             let at_rest = self.uploads.get(&subject).is_none_or(|row| is_at_rest(row.state));
             match self.outgoing(row.id) {
-                Some(outgoing) if at_rest => {
+                Some(outgoing) if at_rest && wanted => {
                     self.outboxes.insert((platform, row.seq), outgoing);
                     self.uploads.entry(subject).or_insert(queued(judgement.at));
                 }
