@@ -39,6 +39,8 @@ struct Measured {
     group: u32,
     frame: usize,
     latencies: Vec<Duration>,
+    /// A new store, and the filled one again.
+    opened: [Duration; 2],
 }
 
 impl Measured {
@@ -47,7 +49,7 @@ impl Measured {
         let quantile = |part: f64| self.latencies[((self.latencies.len() - 1) as f64 * part) as usize];
         let rate = |took: Duration| f64::from(punches) / took.as_secs_f64();
         println!(
-            "{in_flight:>3} in flight: {:>6.0}/s, raw {:>6.0}/s with groups of {}, ratio {:.2}; p50 {:?} p99 {:?}; view {:.0}/s",
+            "{in_flight:>3} in flight: {:>6.0}/s, raw {:>6.0}/s with groups of {}, ratio {:.2}; p50 {:?} p99 {:?}; view {:.0}/s; opened new in {:?}, full in {:?}; {} kB resident",
             rate(self.took),
             rate(raw),
             self.group,
@@ -55,19 +57,15 @@ impl Measured {
             quantile(0.5),
             quantile(0.99),
             rate(self.followed),
+            self.opened[0],
+            self.opened[1],
+            resident_kb(),
         );
     }
 }
 
 async fn measure(dir: &Path, in_flight: u32, punches: u32, clock: &Clock) -> Measured {
-    let options = StoreOptions { dir: dir.to_owned(), platforms: Vec::new() };
-    let store = {
-        let clock = clock.clone();
-        tokio::task::spawn_blocking(move || Store::open(options, clock))
-            .await
-            .expect("no panic")
-            .expect("a new store opens")
-    };
+    let (store, opened_new) = open(dir, clock).await;
     let start = clock.instant();
     let mut producers = tokio::task::JoinSet::new();
     for producer in 0..in_flight {
@@ -88,13 +86,34 @@ async fn measure(dir: &Path, in_flight: u32, punches: u32, clock: &Clock) -> Mea
     let followed = clock.instant() - start;
     let counters = store.counters();
     store.close().await;
+    let (store, opened_full) = open(dir, clock).await;
+    store.close().await;
     Measured {
         took,
         followed,
         group: (counters.facts / counters.commits) as u32,
         frame: (counters.ledger_bytes / counters.facts) as usize,
         latencies,
+        opened: [opened_new, opened_full],
     }
+}
+
+async fn open(dir: &Path, clock: &Clock) -> (Store, Duration) {
+    let options = StoreOptions { dir: dir.to_owned(), platforms: Vec::new() };
+    let start = clock.instant();
+    let opening = {
+        let clock = clock.clone();
+        tokio::task::spawn_blocking(move || Store::open(options, clock))
+    };
+    let store = opening.await.expect("no panic").expect("the store opens");
+    (store, clock.instant() - start)
+}
+
+/// Memory of this process, from the kernel.
+fn resident_kb() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.unwrap_or("?").trim().trim_end_matches(" kB").to_owned()
 }
 
 /// Append and `fdatasync` of the same groups into a file of allocated space.

@@ -10,7 +10,9 @@
 pub mod clock;
 pub mod config;
 pub mod console;
+pub mod mask;
 pub mod ops;
+pub mod photo;
 pub mod punch;
 pub mod roster;
 pub mod store;

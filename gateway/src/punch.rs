@@ -124,6 +124,12 @@ impl FromStr for PunchId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PhotoHash(pub [u8; 32]);
 
+impl PhotoHash {
+    pub fn of(jpeg: &[u8]) -> PhotoHash {
+        PhotoHash(Sha256::digest(jpeg).into())
+    }
+}
+
 impl fmt::Display for PhotoHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(self.0))

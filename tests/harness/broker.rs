@@ -1,11 +1,11 @@
 //! mosquitto from Debian as the external broker, on a loopback port.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
 use tokio::process::{Child, Command};
 
 /// How long the broker may take to listen.
@@ -26,7 +26,7 @@ impl Mosquitto {
     }
 
     /// Starts a broker on a free port, open to everybody on this machine.
-    pub async fn start() -> anyhow::Result<Mosquitto> {
+    pub async fn start() -> io::Result<Mosquitto> {
         let address = free_address()?;
         let dir = tempfile::tempdir()?;
         let mut broker = Mosquitto { child: None, address, dir };
@@ -44,7 +44,7 @@ impl Mosquitto {
     }
 
     /// Stops the broker, without giving it time for a farewell.
-    pub async fn kill(&mut self) -> anyhow::Result<()> {
+    pub async fn kill(&mut self) -> io::Result<()> {
         if let Some(mut child) = self.child.take() {
             child.kill().await?;
         }
@@ -52,7 +52,7 @@ impl Mosquitto {
     }
 
     /// Starts it again on the same port; it has forgotten every session.
-    pub async fn restart(&mut self) -> anyhow::Result<()> {
+    pub async fn restart(&mut self) -> io::Result<()> {
         self.kill().await?;
         let config = self.dir.path().join("mosquitto.conf");
         let text = format!(
@@ -67,16 +67,16 @@ impl Mosquitto {
                 tokio::time::sleep(POLL).await;
             }
         };
-        tokio::time::timeout(START_LIMIT, listening).await.context("mosquitto does not listen")?;
-        Ok(())
+        let in_time = tokio::time::timeout(START_LIMIT, listening).await;
+        in_time.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "mosquitto does not listen"))
     }
 }
 
-fn spawn(config: &Path) -> anyhow::Result<Child> {
-    let Some(binary) = binary() else { bail!("mosquitto is not installed (Debian package mosquitto)") };
+fn spawn(config: &Path) -> io::Result<Child> {
+    let binary = binary().ok_or_else(|| io::Error::other("mosquitto is not installed (Debian package mosquitto)"))?;
     let mut command = Command::new(binary);
     command.arg("-c").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    command.spawn().context("mosquitto does not start")
+    command.spawn()
 }
 
 fn binary() -> Option<PathBuf> {
@@ -87,6 +87,6 @@ fn binary() -> Option<PathBuf> {
 }
 
 /// A loopback port that nobody uses at this moment.
-fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }

@@ -5,17 +5,25 @@
 //! endpoint or broker. Knows nothing about the gateway but the protocol's codec.
 
 pub mod link;
+mod store;
 #[cfg(test)]
 mod stories;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use gateway::photo;
 use gateway::punch::UnixMs;
 use gateway::terminals::mqtt::face::codec::{Message, PushKind, json_text, up};
 use gateway::terminals::mqtt::face::lenient::EchoId;
-use gateway::terminals::mqtt::face::photo;
 use gateway::terminals::mqtt::face::record::{Record, wall_text, wall_time};
+use serde::{Deserialize, Serialize};
+
+use self::store::Store;
+pub use self::store::{Kept, Made};
+
+/// Orders that are remembered for whoever asks.
+const REMEMBERED: usize = 10_000;
 
 /// The smallest picture that a terminal might send.
 pub const FACE_JPEG: &[u8] = include_bytes!("../fixtures/mqtt_face/face_tiny.jpg");
@@ -46,7 +54,7 @@ impl Timings {
 }
 
 /// One recognition at the terminal.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Face {
     /// What the roster download gave as `customId`: the worker id.
     pub custom_id: String,
@@ -76,17 +84,6 @@ impl Face {
     }
 }
 
-/// A record in the terminal's store.
-#[derive(Clone, Debug)]
-pub struct Made {
-    /// The terminal's own number.
-    pub number: u64,
-    pub face: Face,
-    /// By the terminal's clock.
-    pub time: UnixMs,
-    pub acknowledged: bool,
-}
-
 struct InFlight {
     number: u64,
     deadline: UnixMs,
@@ -112,11 +109,9 @@ pub struct FaceTerminal {
     pub clock_ahead_ms: i64,
     /// `ResumefromBreakpoint`: records wait for their acknowledgement and survive a lost link.
     pub resume: bool,
-    records: Vec<Made>,
+    store: Store,
     /// Numbers to push, oldest first; `true` when asked for by `ManualPushRecords`.
     to_push: VecDeque<(u64, bool)>,
-    /// Numbers that were pushed at least once.
-    pushed: std::collections::BTreeSet<u64>,
     in_flight: Option<InFlight>,
     connected: bool,
     greeted: bool,
@@ -142,9 +137,8 @@ impl FaceTerminal {
             time_form: ("SysTime", 'T'),
             clock_ahead_ms: 0,
             resume: true,
-            records: Vec::new(),
+            store: Store::default(),
             to_push: VecDeque::new(),
-            pushed: std::collections::BTreeSet::new(),
             in_flight: None,
             connected: false,
             greeted: false,
@@ -171,25 +165,40 @@ impl FaceTerminal {
         Outgoing { topic: format!("{}/basic", self.prefix), payload: up::offline(&self.serial, None) }
     }
 
-    /// All records, oldest first.
-    pub fn records(&self) -> &[Made] {
-        &self.records
-    }
-
-    /// Numbers of the records that were acknowledged.
+    /// Numbers of the records in its store that were acknowledged.
     pub fn acknowledged(&self) -> Vec<u64> {
-        self.records.iter().filter(|made| made.acknowledged).map(|made| made.number).collect()
+        self.store.iter().filter(|made| made.acknowledged).map(|made| made.number).collect()
     }
 
     /// Records that wait for their acknowledgement.
     pub fn waiting(&self) -> usize {
-        self.records.iter().filter(|made| !made.acknowledged).count()
+        self.store.waiting().count()
+    }
+
+    /// From now on the store holds this many records and those that nobody has acknowledged.
+    pub fn set_capacity(&mut self, records: usize) {
+        self.store.capacity = records;
+    }
+
+    /// What survives when it is switched off.
+    pub fn kept(&self) -> Kept {
+        self.store.kept()
+    }
+
+    /// Changes with every change of what survives.
+    pub fn revision(&self) -> u64 {
+        self.store.revision()
+    }
+
+    /// Goes on from what survived; to be called before it is connected.
+    pub fn restore(&mut self, kept: Kept) {
+        self.store.restore(kept);
+        self.to_push = self.store.waiting().map(|made| (made.number, false)).collect();
     }
 
     /// Somebody is recognised. Returns the record's number.
     pub fn punch(&mut self, now: UnixMs, face: Face) -> u64 {
-        let number = self.records.last().map_or(1, |made| made.number + 1);
-        self.records.push(Made { number, face, time: self.shown(now), acknowledged: false });
+        let number = self.store.add(face, self.shown(now), false);
         if !self.resume && !self.connected {
             self.lost += 1;
             return number;
@@ -201,8 +210,16 @@ impl FaceTerminal {
 
     /// A record number is skipped, as if a record had been erased.
     pub fn skip_number(&mut self, now: UnixMs) {
-        let number = self.records.last().map_or(1, |made| made.number + 1);
-        self.records.push(Made { number, face: Face::default(), time: self.shown(now), acknowledged: true });
+        self.store.add(Face::default(), self.shown(now), true);
+    }
+
+    /// Pushes its last record once more, as if the acknowledgement had been lost on the way.
+    pub fn lose_last_acknowledgement(&mut self, now: UnixMs) {
+        let last = self.store.iter().rev().find(|made| made.acknowledged && !made.face.custom_id.is_empty());
+        let Some(number) = last.map(|made| made.number) else { return };
+        self.store.acknowledge(number, false);
+        self.to_push.push_back((number, false));
+        self.push_next(now);
     }
 
     /// Connected and subscribed.
@@ -228,7 +245,7 @@ impl FaceTerminal {
     /// A message from the gateway.
     pub fn handle_message(&mut self, now: UnixMs, payload: &str) {
         let Ok(message) = Message::decode(payload) else { return };
-        self.heard.push(message.operator.clone());
+        remember(&mut self.heard, message.operator.clone());
         match message.operator.as_str() {
             "Online-Ack" => {
                 self.greeted = true;
@@ -246,7 +263,7 @@ impl FaceTerminal {
                 self.answer(&message, None, &[]);
             }
             "Unlock" => {
-                self.opened.push(message.info.text("showInfo").unwrap_or_default());
+                remember(&mut self.opened, message.info.text("showInfo").unwrap_or_default());
                 self.answer(&message, None, &[]);
             }
             "ManualPushRecords" => self.handle_manual_push(now, &message),
@@ -265,9 +282,7 @@ impl FaceTerminal {
         }
         let number = in_flight.number;
         self.in_flight = None;
-        if let Some(made) = self.records.iter_mut().find(|made| made.number == number) {
-            made.acknowledged = true;
-        }
+        self.store.acknowledge(number, true);
         self.push_next(now);
     }
 
@@ -287,7 +302,7 @@ impl FaceTerminal {
             Some((wall_time(&from, jiff::tz::offset(8))?, wall_time(&to, jiff::tz::offset(8))?))
         });
         let Some((from, to)) = span else { return self.answer(message, Some(("464", "time")), &[]) };
-        let again = self.records.iter().filter(|made| made.time >= from && made.time <= to && made.acknowledged);
+        let again = self.store.iter().filter(|made| made.time >= from && made.time <= to && made.acknowledged);
         let again = again.filter(|made| !made.face.custom_id.is_empty()).map(|made| (made.number, true));
         self.to_push.extend(again);
         self.answer(message, None, &[]);
@@ -336,8 +351,7 @@ impl FaceTerminal {
     }
 
     fn push(&mut self, now: UnixMs, number: u64, asked: bool) {
-        let Some(made) = self.records.iter().find(|made| made.number == number).cloned() else { return };
-        let first = self.pushed.insert(number);
+        let Some(made) = self.store.push(number) else { return };
         let prompt = self.shown(now).since(made.time) <= 10_000;
         let record = Record {
             id: Some(self.id_of(number)),
@@ -347,7 +361,7 @@ impl FaceTerminal {
             name: Some(made.face.name.clone()),
             verify_status: Some("1".to_owned()),
             similarity: Some(91.4),
-            in_time: Some(first && prompt && !asked),
+            in_time: Some(!made.pushed && prompt && !asked),
             direction: made.face.direction.clone(),
             time: Some(wall_text(made.time, jiff::tz::offset(8), ' ')),
             push_type: Some(if asked { 2 } else { 0 }),
@@ -403,6 +417,14 @@ impl FaceTerminal {
     }
 }
 
+/// The older half gives way.
+fn remember(kept: &mut Vec<String>, new: String) {
+    if kept.len() == REMEMBERED {
+        kept.drain(..REMEMBERED / 2);
+    }
+    kept.push(new);
+}
+
 /// A picture of about this many bytes that begins and ends as a JPEG does.
 pub fn big_photo(bytes: usize) -> Vec<u8> {
     let mut jpeg = FACE_JPEG.to_vec();
@@ -410,6 +432,6 @@ pub fn big_photo(bytes: usize) -> Vec<u8> {
     let noise = (0..bytes.saturating_sub(FACE_JPEG.len())).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8);
     jpeg.extend(noise.map(|byte| if byte == 0xFF { 0 } else { byte }));
     jpeg.extend(end);
-    debug_assert!(photo::decode(&photo::encode(&jpeg)).is_some());
+    debug_assert!(photo::decode(&photo::encode(&jpeg)).is_ok());
     jpeg
 }

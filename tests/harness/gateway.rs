@@ -1,7 +1,7 @@
 //! The real gateway as a process: started, asked, killed.
 //!
-//! Configuration, data and log live in a temporary directory that goes with it. When a test fails, the end of the
-//! gateway's log is printed. A dropped gateway is killed.
+//! Configuration, data and log live in a temporary directory that goes with it, or in one that stays. When a test fails,
+//! the end of the gateway's log is printed. A dropped gateway is killed.
 
 mod binary;
 mod setup;
@@ -28,6 +28,11 @@ const STOP_LIMIT: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(10);
 const LOG_TAIL_LINES: usize = 80;
 
+/// The gateway's program, built when it is missing or older than its sources.
+pub fn program() -> &'static Path {
+    binary::path()
+}
+
 /// A gateway that runs, or that was stopped and can be started again on the same data.
 pub struct GatewayProcess {
     site: Site,
@@ -39,13 +44,22 @@ pub struct GatewayProcess {
 impl GatewayProcess {
     /// Starts a gateway and waits until `/healthz` says that intake is open.
     pub async fn start(site: Site) -> GatewayProcess {
+        GatewayProcess::try_start(site).await.unwrap_or_else(|trouble| panic!("{trouble}"))
+    }
+
+    /// The same; gives what is wrong, with the end of the log, when it does not come up.
+    pub async fn try_start(site: Site) -> Result<GatewayProcess, String> {
         let mut gateway = GatewayProcess { site, child: None, http: http_client(), start_took: Duration::ZERO };
-        gateway.start_again().await;
-        gateway
+        gateway.try_start_again().await?;
+        Ok(gateway)
     }
 
     /// Starts it again on the same configuration and data.
     pub async fn start_again(&mut self) {
+        self.try_start_again().await.unwrap_or_else(|trouble| panic!("{trouble}"));
+    }
+
+    async fn try_start_again(&mut self) -> Result<(), String> {
         assert!(self.child.is_none(), "the gateway runs already");
         let program = tokio::task::spawn_blocking(binary::path).await.expect("the program is found or built");
         let clock = Clock::system();
@@ -53,19 +67,31 @@ impl GatewayProcess {
         self.child = Some(self.spawn(program));
         while !self.is_healthy().await {
             if let Some(status) = self.exited() {
-                panic!("the gateway ended while starting: {status}\n{}", self.log_tail());
+                self.child = None;
+                return Err(format!("the gateway ended while starting: {status}\n{}", self.log_tail()));
             }
             let waited = clock.instant() - began;
-            assert!(waited < START_LIMIT, "the gateway was not healthy after {waited:?}\n{}", self.log_tail());
+            if waited > START_LIMIT {
+                return Err(format!("the gateway was not healthy after {waited:?}\n{}", self.log_tail()));
+            }
             tokio::time::sleep(POLL).await;
         }
         self.start_took = clock.instant() - began;
+        Ok(())
     }
 
     fn spawn(&self, program: &Path) -> Child {
         let log = self.open_log();
         let errors = log.try_clone().expect("a file can be shared");
-        self.command_of(program)
+        let mut command = match &self.site.starter {
+            Some(starter) => {
+                let mut command = self.command_of(&starter.program);
+                command.args(&starter.words).arg(program);
+                command
+            }
+            None => self.command_of(program),
+        };
+        command
             .args(["run", "--config"])
             .arg(&self.site.config)
             .stdin(Stdio::null())
@@ -106,6 +132,11 @@ impl GatewayProcess {
 
     /// SIGTERM: the gateway ends by itself within three seconds, without an error.
     pub async fn terminate(&mut self) {
+        self.try_terminate(STOP_LIMIT).await.unwrap_or_else(|trouble| panic!("{trouble}"));
+    }
+
+    /// The same; gives what is wrong, with the end of the log, when it does not end in this time or not well.
+    pub async fn try_terminate(&mut self, limit: Duration) -> Result<(), String> {
         let child = self.child.as_ref().expect("the gateway runs");
         let clock = Clock::system();
         let told = clock.instant();
@@ -116,11 +147,16 @@ impl GatewayProcess {
                 break status;
             }
             let waited = clock.instant() - told;
-            assert!(waited < STOP_LIMIT, "the gateway still runs {waited:?} after SIGTERM\n{}", self.log_tail());
+            if waited > limit {
+                return Err(format!("the gateway still runs {waited:?} after SIGTERM\n{}", self.log_tail()));
+            }
             tokio::time::sleep(POLL).await;
         };
         self.child = None;
-        assert!(status.success(), "the gateway ended with {status} after SIGTERM\n{}", self.log_tail());
+        match status.success() {
+            true => Ok(()),
+            false => Err(format!("the gateway ended with {status} after SIGTERM\n{}", self.log_tail())),
+        }
     }
 
     /// How the process ended, if it did.
@@ -165,13 +201,23 @@ impl GatewayProcess {
     }
 
     async fn request(&self, method: Method, path: &str, body: Option<(&str, String)>) -> (StatusCode, String) {
+        let answer = self.ask(method, path, body).await;
+        answer.unwrap_or_else(|error| panic!("{path}: {error}\n{}", self.log_tail()))
+    }
+
+    /// The same for whoever does not want to fail with the gateway.
+    pub async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, String)>,
+    ) -> reqwest::Result<(StatusCode, String)> {
         let mut request = self.http.request(method, self.url(path)).bearer_auth(self.token());
         if let Some((kind, text)) = body {
             request = request.header("content-type", kind).body(text);
         }
-        let answer = request.send().await.unwrap_or_else(|error| panic!("{path}: {error}\n{}", self.log_tail()));
-        let status = answer.status();
-        (status, answer.text().await.unwrap_or_else(|error| panic!("{path}: {error}")))
+        let answer = request.send().await?;
+        Ok((answer.status(), answer.text().await?))
     }
 
     /// Asks again and again until the answer is as wanted; fails with the last answer after `limit`.

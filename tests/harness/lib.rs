@@ -5,6 +5,7 @@ pub mod broker;
 pub mod face;
 pub mod faults;
 pub mod gateway;
+pub mod kept;
 pub mod platform;
 pub mod pty;
 pub mod reader;

@@ -24,7 +24,7 @@ pub struct Pump {
 }
 
 impl Pump {
-    /// Moves what comes in to `serve` and what that says back, at least every [`TICK`].
+    /// Moves what comes in to `serve` and what that says back, at least every 20 ms.
     pub fn start(link: &Path, serve: impl FnMut(&[u8]) -> Vec<u8> + Send + 'static) -> io::Result<Pump> {
         let (master, slave) = open_pty()?;
         match std::fs::remove_file(link) {

@@ -1,8 +1,12 @@
 //! Simulated badge readers: the real firmware logic behind a pty, several on one line, with faults on the wire; and a
 //! plain RDM6300 module.
 //!
-//! The line's path is a link that stays the same while the gateway comes and goes.
+//! The line's path is a link that stays the same while the gateway comes and goes. What a reader has been told and has
+//! swiped is remembered up to a limit, so that a line can run for days.
 
+mod flash;
+
+use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -10,16 +14,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Instant;
 
 use embedded_hal::digital::{ErrorType, OutputPin};
-use firmware::journal::RamStorage;
 use firmware::{Panel, Reader, Show};
 use gateway::clock::Clock;
 use protocol::{Address, Badge, Key, Seq, Signal, UptimeMs};
 
+pub use self::flash::{Flash, JOURNAL};
 use crate::faults::Faults;
 use crate::pty::Pump;
 
-/// Punches that a simulated reader can hold.
-pub const JOURNAL: usize = 256;
+/// Swipes and signals that are remembered for whoever asks.
+const REMEMBERED: usize = 10_000;
 
 /// A reader to put on a line.
 #[derive(Clone, Copy, Debug)]
@@ -90,35 +94,37 @@ impl OutputPin for Pin {
 struct Board {
     setup: Setup,
     /// Always there but for the moment of a power cut.
-    reader: Option<Reader<RamStorage<JOURNAL>>>,
+    reader: Option<Reader<Flash>>,
     started: Instant,
     pins: [Pin; 4],
     panel: Panel<Pin, Pin, Pin, Pin>,
-    swiped: Vec<(Seq, u32)>,
-    signals: Vec<(u32, Signal)>,
+    swiped: VecDeque<(Seq, u32)>,
+    signals: VecDeque<(u32, Signal)>,
 }
 
 impl Board {
-    fn new(setup: Setup, storage: RamStorage<JOURNAL>, now: Instant) -> Board {
+    fn new(setup: Setup, storage: Flash, now: Instant) -> Board {
         let pins: [Pin; 4] = Default::default();
         let [green, red, buzzer, relay] = pins.clone();
         let panel = Panel::new(green, red, buzzer, relay);
         let reader = Some(start(setup, storage));
-        Board { setup, reader, started: now, pins, panel, swiped: Vec::new(), signals: Vec::new() }
+        Board { setup, reader, started: now, pins, panel, swiped: VecDeque::new(), signals: VecDeque::new() }
     }
 
     fn uptime(&self, now: Instant) -> UptimeMs {
         UptimeMs(now.saturating_duration_since(self.started).as_millis() as u64)
     }
 
-    fn reader(&mut self) -> &mut Reader<RamStorage<JOURNAL>> {
+    fn reader(&mut self) -> &mut Reader<Flash> {
         self.reader.as_mut().expect("a board without firmware exists only inside reset")
     }
 
     fn swipe(&mut self, badge: u32, now: Instant) -> bool {
         let uptime = self.uptime(now);
         let seq = self.reader().handle_badge(Badge::Full(badge), uptime);
-        self.swiped.extend(seq.map(|seq| (seq, badge)));
+        if let Some(seq) = seq {
+            remember(&mut self.swiped, (seq, badge));
+        }
         self.show(now);
         seq.is_some()
     }
@@ -144,9 +150,10 @@ impl Board {
     fn show(&mut self, now: Instant) {
         let uptime = self.uptime(now);
         while let Some(show) = self.reader().poll_show() {
-            if let Show::Punch { seq, signal } = show {
-                let badge = self.swiped.iter().rev().find(|(known, _)| *known == seq);
-                self.signals.extend(badge.map(|(_, badge)| (*badge, signal)));
+            if let Show::Punch { seq, signal } = show
+                && let Some((_, badge)) = self.swiped.iter().rev().find(|(known, _)| *known == seq)
+            {
+                remember(&mut self.signals, (*badge, signal));
             }
             self.panel.show(show, uptime);
         }
@@ -154,7 +161,15 @@ impl Board {
     }
 }
 
-fn start(setup: Setup, storage: RamStorage<JOURNAL>) -> Reader<RamStorage<JOURNAL>> {
+/// The oldest gives way.
+fn remember<T>(kept: &mut VecDeque<T>, new: T) {
+    if kept.len() == REMEMBERED {
+        kept.pop_front();
+    }
+    kept.push_back(new);
+}
+
+fn start(setup: Setup, storage: Flash) -> Reader<Flash> {
     let address = Address::new(setup.address).expect("a test gives addresses from 1 to 247");
     let reader = match setup.key {
         Some(key) => Reader::keyed(address, Key(key), storage),
@@ -188,11 +203,27 @@ pub struct ReaderLine {
 }
 
 impl ReaderLine {
-    /// Puts readers on a new line that can be opened at `link`.
+    /// Puts new readers on a new line that can be opened at `link`.
     pub fn start(link: &Path, setups: &[Setup], wire: WireFaults) -> io::Result<ReaderLine> {
+        ReaderLine::with(link, setups.iter().map(|setup| (*setup, Flash::default())), wire)
+    }
+
+    /// The same, with readers whose flash is in files of this directory: those of an earlier process go on.
+    pub fn start_kept(link: &Path, setups: &[Setup], wire: WireFaults, dir: &Path) -> io::Result<ReaderLine> {
+        let file = |setup: &Setup| dir.join(format!("reader-{}.json", setup.address));
+        let kept: Vec<_> =
+            setups.iter().map(|setup| Ok((*setup, Flash::open(file(setup))?))).collect::<io::Result<_>>()?;
+        ReaderLine::with(link, kept, wire)
+    }
+
+    fn with(
+        link: &Path,
+        readers: impl IntoIterator<Item = (Setup, Flash)>,
+        wire: WireFaults,
+    ) -> io::Result<ReaderLine> {
         let clock = Clock::system();
         let now = clock.instant();
-        let boards = setups.iter().map(|setup| Board::new(*setup, RamStorage::new(), now)).collect();
+        let boards = readers.into_iter().map(|(setup, flash)| Board::new(setup, flash, now)).collect();
         let boards = Mutex::new(Boards { boards, wire });
         let shared = Arc::new(Shared { boards, clock, frames: AtomicU32::new(0) });
         let serve = {
@@ -253,9 +284,9 @@ impl SimulatedReader {
         self.signals().into_iter().filter(|(_, signal)| *signal == Signal::Stored).map(|(badge, _)| badge).collect()
     }
 
-    /// All signals so far, with the badge that they were for.
+    /// The signals so far, with the badge that they were for.
     pub fn signals(&self) -> Vec<(u32, Signal)> {
-        self.with(|board, _| board.signals.clone())
+        self.with(|board, _| board.signals.iter().copied().collect())
     }
 
     /// Punches in its journal.

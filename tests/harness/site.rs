@@ -26,6 +26,8 @@ pub struct Plan {
     pub platform: Options,
     /// Further keys of the `[[platform]]` section, one per line.
     pub platform_keys: String,
+    /// Further sections of the configuration, as they stand.
+    pub sections: String,
 }
 
 impl Plan {
@@ -45,8 +47,9 @@ impl Plan {
                 job_delay: Duration::from_millis(150),
                 ..Options::default()
             },
-            platform_keys: "min_interval_ms = 100\npoll_interval_ms = 200\nreconcile_after_s = 2\nbatch_wait_s = 1\nmissing_worker_fields = \"send\"\n"
+            platform_keys: "min_interval_ms = 100\npoll_interval_ms = 200\nreconcile_after_s = 2\nbatch_wait_s = 1\n"
                 .to_owned(),
+            sections: String::new(),
         }
     }
 }
@@ -84,6 +87,7 @@ impl Site {
             .employers(&roster.employers)
             .reader_line(line.path(), 115_200, &configured)
             .platform("national", &platform.endpoint(), &appid, &secret, &plan.platform_keys);
+        setup = setup.toml(&plan.sections);
         for face in 0..plan.faces {
             setup = setup.face(&format!("gate-{face}"), &face_serial(face), direction_of(face));
         }
@@ -103,6 +107,25 @@ impl Site {
     pub fn is_delivered(&self) -> bool {
         self.faces.iter().all(|face| face.with(|terminal| terminal.waiting() == 0))
             && self.readers.iter().all(|reader| reader.journal_fill() == 0)
+    }
+
+    /// How everything stands, for the message of a failed story.
+    pub async fn standing(&self) -> String {
+        let mut text = String::new();
+        for path in ["alarms", "platforms"] {
+            text += &format!("GET {path}: {:#}\n", self.gateway.get_json(path).await);
+        }
+        for state in ["queued", "waiting", "sending", "accepted", "refused", "unknown"] {
+            let path = format!("uploads?platform=national&state={state}&limit=5");
+            text += &format!("{state}: {:#}\n", self.gateway.get_json(&path).await["uploads"]);
+        }
+        for face in &self.faces {
+            face.with(|terminal| text += &format!("{}: {} waiting\n", terminal.serial(), terminal.waiting()));
+        }
+        for reader in &self.readers {
+            text += &format!("reader: {} in the journal\n", reader.journal_fill());
+        }
+        text
     }
 
     /// Breaks the links of about half of the face terminals.

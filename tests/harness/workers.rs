@@ -5,7 +5,11 @@
 
 use std::fmt::Write;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::civil::{Date, date};
+
+use crate::face::FACE_JPEG;
 
 /// Columns of the roster CSV that every row has.
 pub const CSV_HEADER: &str = "worker_id,name,id_number,employer,team,trade,badge,phone,bank_card,entered_on,left_on,\
@@ -61,6 +65,19 @@ impl InventedSite {
     /// The whole roster as the gateway imports it.
     pub fn csv(&self) -> String {
         csv(&self.workers)
+    }
+
+    /// The same with a face photo for everyone, which platforms ask for: a tiny picture that is a valid JPEG, and the
+    /// same for all.
+    pub fn csv_with_photos(&self) -> String {
+        let photo = STANDARD.encode(FACE_JPEG);
+        let rows = self.csv();
+        let mut text = String::with_capacity(rows.len() + rows.lines().count() * (photo.len() + 1));
+        for (number, row) in rows.lines().enumerate() {
+            let cell = if number == 0 { "photo" } else { &photo };
+            writeln!(text, "{row},{cell}").expect("writing to a String cannot fail");
+        }
+        text
     }
 
     /// The worker with this badge.
@@ -186,23 +203,22 @@ mod tests {
     #[test]
     fn the_gateway_takes_every_row() {
         let site = InventedSite::new(500, 7);
-        let employers: Vec<gateway::config::Employer> = site
-            .employers
-            .iter()
-            .map(|employer| gateway::config::Employer {
-                name: employer.name.clone(),
-                credit_code: employer.credit_code.clone(),
-                corp_type: employer.corp_type.to_owned(),
-            })
-            .collect();
-        let workers = gateway::roster::parse(site.csv().as_bytes(), &employers).expect("a right roster");
+        let plain = gateway::roster::parse(site.csv().as_bytes(), &employers(&site)).expect("a right roster");
         let wanted: Vec<_> = site.workers.iter().map(|w| (w.id_number.as_str(), w.badge)).collect();
         let badge = |badge| match badge {
             Some(gateway::punch::BadgeOnRoster::Full(badge)) => badge.0,
             other => panic!("{other:?}"),
         };
-        let taken: Vec<_> = workers.iter().map(|w| (w.id_number.as_str(), badge(w.badge))).collect();
+        let taken: Vec<_> = plain.workers.iter().map(|w| (w.id_number.as_str(), badge(w.badge))).collect();
         assert_eq!(taken, wanted);
+        assert!(plain.workers.iter().all(|worker| worker.photo.is_none()));
+
+        let text = site.csv_with_photos();
+        let with_photos = gateway::roster::parse(text.as_bytes(), &employers(&site)).expect("a right roster");
+        let face = gateway::punch::PhotoHash::of(FACE_JPEG);
+        assert!(with_photos.workers.iter().all(|worker| worker.photo == Some(face)));
+        assert_eq!(with_photos.workers.len(), 500);
+        assert_eq!(with_photos.pictures.get(&face).map(Vec::as_slice), Some(FACE_JPEG));
     }
 
     #[test]
@@ -210,5 +226,14 @@ mod tests {
         let site = InventedSite::new(30, 4);
         let leaders: BTreeSet<&str> = site.workers.iter().filter(|w| w.leader).map(|w| w.team.as_str()).collect();
         assert_eq!(leaders.len(), 4);
+    }
+
+    fn employers(site: &InventedSite) -> Vec<gateway::config::Employer> {
+        let configured = |employer: &InventedEmployer| gateway::config::Employer {
+            name: employer.name.clone(),
+            credit_code: employer.credit_code.clone(),
+            corp_type: employer.corp_type.to_owned(),
+        };
+        site.employers.iter().map(configured).collect()
     }
 }

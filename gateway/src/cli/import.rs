@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use gateway::config::Config;
+use gateway::console::{IMPORT_PATH, IMPORT_TIMEOUT};
 use gateway::roster::RowProblem;
 use reqwest::StatusCode;
 use reqwest::header::CONTENT_TYPE;
@@ -14,8 +15,8 @@ use serde::Deserialize;
 use super::exit::{Exit, Failure};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A roster of ten thousand rows is stored in a few seconds.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// The gateway answers in time, and be it that it ran out; this is for one that does not.
+const ANSWER_TIMEOUT: Duration = IMPORT_TIMEOUT.saturating_add(Duration::from_secs(15));
 
 /// Sends the file and says what became of it.
 pub fn run(config: &Config, file: &Path) -> Result<String, Failure> {
@@ -51,7 +52,7 @@ async fn post(listen: SocketAddr, token: &str, csv: Vec<u8>) -> Result<(StatusCo
     let client = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT);
     let client = client.build().map_err(|error| Failure::new(Exit::Software, format!("no HTTP: {error}")))?;
     let request = client
-        .post(format!("http://{address}/api/v1/workers/import"))
+        .post(format!("http://{address}{IMPORT_PATH}"))
         .bearer_auth(token)
         .header(CONTENT_TYPE, "text/csv")
         .body(csv);

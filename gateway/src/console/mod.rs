@@ -9,7 +9,6 @@ mod auth;
 mod brake;
 mod health;
 mod listen;
-mod mask;
 mod metrics;
 mod origin;
 mod pages;
@@ -43,10 +42,15 @@ use problem::Problem;
 use sessions::Sessions;
 pub use token::{TokenError, load_token};
 
-/// A JSON body holds one worker or one approval.
+/// A JSON body holds one approval, or one worker without a picture.
 const JSON_LIMIT: usize = 64 * 1024;
 /// From the request's head to the answer's head; an order to a terminal is given up after 20 s.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same for the import of a roster file: 64 MiB take a minute on a line of 10 Mbit/s, to store the pictures of 500
+/// workers takes up to half a minute on a memory card.
+pub const IMPORT_TIMEOUT: Duration = Duration::from_secs(120);
+/// Where a roster file is sent to.
+pub const IMPORT_PATH: &str = "/api/v1/workers/import";
 /// Live pages and readers of `/api/v1/events` at the same time.
 const MAX_STREAMS: usize = 64;
 
@@ -77,6 +81,8 @@ pub(crate) struct Console {
     roster: Semaphore,
     /// Held likewise while a terminal is approved, so that an id is given once.
     approvals: Semaphore,
+    /// Held while a roster file is in memory.
+    imports: Arc<Semaphore>,
     started: Instant,
     shutdown: CancellationToken,
 }
@@ -92,6 +98,7 @@ impl Console {
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             roster: Semaphore::new(1),
             approvals: Semaphore::new(1),
+            imports: Arc::new(Semaphore::new(1)),
             started: context.clock.instant(),
             context,
             shutdown,
@@ -160,10 +167,15 @@ fn router(console: Shared) -> Router {
 }
 
 async fn bounded_in_time(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+    let limit = time_limit(request.uri().path());
+    match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Problem::timeout().into_response(),
     }
+}
+
+fn time_limit(path: &str) -> Duration {
+    if path == IMPORT_PATH { IMPORT_TIMEOUT } else { REQUEST_TIMEOUT }
 }
 
 /// What the web framework refuses by itself, it refuses as plain text.

@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::RowProblem;
 use super::badge::{low_24_bits, may_be_the_same};
-use super::{RowProblem, mask};
+use crate::mask;
 use crate::punch::{BadgeOnRoster, Worker, WorkerId};
 
 /// Every identity number or badge in `new` that another worker of `existing` holds. A worker who is in both is replaced,

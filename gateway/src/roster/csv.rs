@@ -1,4 +1,4 @@
-//! The roster file: CSV to workers, all rows or none.
+//! The roster file: CSV to workers and their pictures, all rows or none.
 //!
 //! Every bad row is reported with its line, column, value (masked where personal) and reason; as long as there is one,
 //! there are no workers. Columns come in any order; `worker_id`, `name`, `id_number`, `employer`, `team` and `trade` must
@@ -7,8 +7,9 @@
 use std::collections::HashMap;
 
 use super::badge::{low_24_bits, may_be_the_same};
+use super::photo::{NamedPhoto, Photo};
 use super::row::Row;
-use super::{RowProblem, half_width};
+use super::{RosterFile, RowProblem, half_width};
 use crate::config::Employer;
 use crate::punch::{BadgeOnRoster, TeamKey, Worker, WorkerId};
 
@@ -35,13 +36,13 @@ const OPTIONAL: [&str; 16] = [
 ];
 
 /// Reads a roster file. On failure every problem of every row, in the order of the file.
-pub fn parse(csv: &[u8], employers: &[Employer]) -> Result<Vec<Worker>, Vec<RowProblem>> {
+pub fn parse(csv: &[u8], employers: &[Employer]) -> Result<RosterFile, Vec<RowProblem>> {
     let text = decode(csv).map_err(|reason| vec![whole_file(reason)])?;
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
     let mut records = reader.records();
     let Some(header) = records.next() else { return Err(vec![whole_file("the file is empty".to_owned())]) };
     let columns = header.map_err(|error| vec![unreadable(&error)]).and_then(|header| columns(&header))?;
-    let mut file = File { employers, seen: Seen::default(), workers: Vec::new(), problems: Vec::new() };
+    let mut file = File { employers, seen: Seen::default(), good: RosterFile::default(), problems: Vec::new() };
     for record in records {
         match record {
             Ok(record) => file.take(&columns, &record, line_of(text, &record)),
@@ -49,7 +50,7 @@ pub fn parse(csv: &[u8], employers: &[Employer]) -> Result<Vec<Worker>, Vec<RowP
         }
     }
     match file.problems.is_empty() {
-        true => Ok(file.workers),
+        true => Ok(file.good),
         false => Err(file.problems),
     }
 }
@@ -101,7 +102,7 @@ fn columns(header: &csv::StringRecord) -> Result<Vec<String>, Vec<RowProblem>> {
 struct File<'e> {
     employers: &'e [Employer],
     seen: Seen,
-    workers: Vec<Worker>,
+    good: RosterFile,
     problems: Vec<RowProblem>,
 }
 
@@ -119,16 +120,28 @@ impl File<'_> {
             );
             row.problem(None, None, reason);
         }
-        let worker = worker(&mut row, self.employers);
-        if let Some(worker) = &worker {
-            self.seen.check(worker, &mut row);
+        if let Some((worker, photo)) = worker(&mut row, self.employers) {
+            self.seen.check(&worker, &mut row);
+            self.keep(worker, photo, line);
         }
-        self.workers.extend(worker);
         self.problems.append(&mut row.problems);
+    }
+
+    fn keep(&mut self, worker: Worker, photo: Option<Photo>, line: u64) {
+        match photo {
+            Some(Photo::Named(hash)) => {
+                self.good.named.push(NamedPhoto { line: Some(line), worker: worker.worker_id.clone(), hash });
+            }
+            Some(Photo::Brought(hash, jpeg)) => {
+                self.good.pictures.insert(hash, jpeg);
+            }
+            None => {}
+        }
+        self.good.workers.push(worker);
     }
 }
 
-fn worker(row: &mut Row<'_>, employers: &[Employer]) -> Option<Worker> {
+fn worker(row: &mut Row<'_>, employers: &[Employer]) -> Option<(Worker, Option<Photo>)> {
     let worker_id = row.worker_id();
     let name = row.required("name", 50);
     let id_number = row.id_number();
@@ -150,7 +163,7 @@ fn worker(row: &mut Row<'_>, employers: &[Employer]) -> Option<Worker> {
     let politics = row.code("politics", super::codes::politics);
     let education = row.code("education", super::codes::education);
     let photo = row.photo();
-    Some(Worker {
+    let worker = Worker {
         worker_id: WorkerId(worker_id?),
         name: name?,
         id_number: id_number?.as_str().to_owned(),
@@ -171,8 +184,9 @@ fn worker(row: &mut Row<'_>, employers: &[Employer]) -> Option<Worker> {
         valid_to,
         politics,
         education,
-        photo,
-    })
+        photo: photo.as_ref().map(Photo::hash),
+    };
+    Some((worker, photo))
 }
 
 /// What must stand in one row only, and the line where it stood first.

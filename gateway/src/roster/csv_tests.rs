@@ -213,10 +213,10 @@ fn employers() -> Vec<Employer> {
 }
 
 fn read(text: &str) -> Result<Vec<Worker>, Vec<RowProblem>> {
-    parse(text.as_bytes(), &employers())
+    parse(text.as_bytes(), &employers()).map(|file| file.workers)
 }
 
-fn only(result: Result<Vec<Worker>, Vec<RowProblem>>) -> RowProblem {
+fn only<T: std::fmt::Debug>(result: Result<T, Vec<RowProblem>>) -> RowProblem {
     let mut problems = result.expect_err("something is wrong in it");
     assert_eq!(problems.len(), 1, "{problems:?}");
     problems.remove(0)

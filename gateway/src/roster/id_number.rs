@@ -130,7 +130,7 @@ impl IdNumber {
 
 impl fmt::Debug for IdNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "IdNumber({})", super::mask::id_number(&self.text))
+        write!(f, "IdNumber({})", crate::mask::id_number(&self.text))
     }
 }
 

@@ -1,23 +1,38 @@
 //! The site's roster: what a row of the CSV means, and which numbers are right.
 //!
-//! Pure: text in, workers or problems out. Knows neither the store nor the console; values of personal data are masked
-//! in everything that it says.
+//! Pure: text in, workers with their pictures or problems out. Knows neither the store nor the console; values of
+//! personal data are masked in everything that it says.
 
 pub mod badge;
 pub mod codes;
 pub mod conflicts;
 pub mod csv;
 pub mod id_number;
-pub mod mask;
+mod photo;
 mod row;
 pub mod trade;
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 pub use conflicts::conflicts;
 pub use csv::parse;
+pub use photo::NamedPhoto;
+
+use crate::punch::{PhotoHash, Worker};
+
+/// What stands in a roster file without mistakes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RosterFile {
+    /// In the order of the file.
+    pub workers: Vec<Worker>,
+    /// The pictures in it (JPEG), which become photos of the gateway when they are stored.
+    pub pictures: HashMap<PhotoHash, Vec<u8>>,
+    /// Photos that it only names: whoever takes the workers looks whether the gateway has them.
+    pub named: Vec<NamedPhoto>,
+}
 
 /// Why a worker cannot go onto the roster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

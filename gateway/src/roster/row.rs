@@ -3,9 +3,10 @@
 use jiff::civil::Date;
 
 use super::id_number::IdNumber;
-use super::{RowProblem, badge, half_width, mask, trade};
+use super::{RowProblem, badge, half_width, trade};
 use crate::config::Employer;
-use crate::punch::{BadgeOnRoster, PhotoHash};
+use crate::mask;
+use crate::punch::BadgeOnRoster;
 
 /// On an identity card: valid for life.
 const FOR_LIFE: &str = "长期";
@@ -234,16 +235,6 @@ impl<'r> Row<'r> {
         code.map(str::to_owned)
     }
 
-    /// The SHA-256 of a picture that the gateway has already.
-    pub fn photo(&mut self) -> Option<PhotoHash> {
-        let mut hash = [0; 32];
-        if hex::decode_to_slice(self.cell("photo")?, &mut hash).is_err() {
-            self.cell_problem("photo", "is no photo of this gateway (64 hex digits)");
-            return None;
-        }
-        Some(PhotoHash(hash))
-    }
-
     /// Whether a spreadsheet has turned a long number into `1.10105E+17`; then its last digits are lost.
     fn is_mangled(&mut self, column: &str) -> bool {
         let text = self.cell(column).unwrap_or_default();
@@ -268,6 +259,15 @@ fn shown(column: &str, value: &str) -> String {
         "phone" => mask::phone(value),
         "bank_card" => mask::bank_card(value),
         "birth" | "address" => mask::text(value),
+        "photo" => shortened(value, 40),
         _ => value.chars().take(60).collect(),
+    }
+}
+
+/// The beginning of a long value, and how long it is.
+fn shortened(value: &str, most: usize) -> String {
+    match value.chars().count() {
+        count if count <= most => value.to_owned(),
+        count => format!("{}… ({count} characters)", value.chars().take(most).collect::<String>()),
     }
 }

@@ -36,6 +36,16 @@ impl DedupKey {
     }
 }
 
+impl DedupKey {
+    /// What the [`Filter`](super::filter::Filter) knows it by; workers are too few for it.
+    pub fn digest(&self) -> Option<&[u8; 16]> {
+        match self {
+            DedupKey::Punch(PunchId(digest)) | DedupKey::Record(digest) => Some(digest),
+            DedupKey::Worker(..) => None,
+        }
+    }
+}
+
 fn record_key(kind: &str, parts: &[&[u8]]) -> DedupKey {
     let mut hash = Sha256::new();
     for part in [kind.as_bytes()].iter().chain(parts) {
@@ -60,7 +70,8 @@ fn first_half(digest: &[u8]) -> [u8; 16] {
 /// Facts that the view does not know yet, by what makes them the same.
 #[derive(Debug, Default)]
 pub struct Pending {
-    records: HashMap<DedupKey, Seq>,
+    /// Punches and other records by their digest; a whole ledger of them while the view is built again.
+    records: HashMap<[u8; 16], Seq>,
     /// The newest content of each worker.
     workers: HashMap<WorkerId, ([u8; 16], Seq)>,
 }
@@ -83,7 +94,7 @@ impl Pending {
                 Some(_) => Found::Changed,
                 None => Found::Absent,
             },
-            DedupKey::Punch(_) | DedupKey::Record(_) => match self.records.get(key) {
+            DedupKey::Punch(PunchId(digest)) | DedupKey::Record(digest) => match self.records.get(digest) {
                 Some(seq) => Found::Same(*seq),
                 None => Found::Absent,
             },
@@ -95,8 +106,8 @@ impl Pending {
             DedupKey::Worker(id, content) => {
                 self.workers.insert(id, (content, seq));
             }
-            DedupKey::Punch(_) | DedupKey::Record(_) => {
-                self.records.entry(key).or_insert(seq);
+            DedupKey::Punch(PunchId(digest)) | DedupKey::Record(digest) => {
+                self.records.entry(digest).or_insert(seq);
             }
         }
     }
@@ -109,8 +120,8 @@ impl Pending {
                     self.workers.remove(id);
                 }
             }
-            DedupKey::Punch(_) | DedupKey::Record(_) => {
-                self.records.remove(key);
+            DedupKey::Punch(PunchId(digest)) | DedupKey::Record(digest) => {
+                self.records.remove(digest);
             }
         }
         if self.records.is_empty() && self.records.capacity() > KEPT_CAPACITY {

@@ -6,27 +6,25 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::Tuning;
 use super::dedup::{DedupKey, Pending};
-use super::ledger::reader::{Item, Locus, PlacedFrame, Walk, read_frame};
+use super::ledger::reader::{Item, Locus, Walk, read_frame};
 use super::ledger::seal::unseal;
+use super::position::{Chunk, Open};
 use super::shared::{Shared, Work};
-use super::view::apply::{self, Placed, Rules};
-use super::view::engine::{self, CHUNK, Engine, ViewError};
+use super::view::apply::Rules;
+use super::view::engine::{self, Engine, ViewError};
 use super::view::keys;
-use super::view::rows::{self, Applied, PlatformEntry, Platforms, PunchEntry};
+use super::view::rows::{self, PlatformEntry, Platforms, PunchEntry};
 use super::view::staging::Staging;
-use super::{Recorded, Tuning};
-use crate::punch::{Adoption, Fact, PlatformName, Seq, UploadStep};
+use crate::punch::{Adoption, Fact, Seq};
 
-/// A chunk is committed when it holds this much; the rest up to [`CHUNK`] is room for the last fact.
-const CHUNK_FULL: usize = CHUNK * 3 / 4;
-/// A chunk holds no more facts than this, so that events do not come in floods.
-const CHUNK_FACTS: usize = 500;
 /// The view is made durable after this much rest; until then a crash costs a little replay and nothing else.
 const SYNC_AFTER: Duration = Duration::from_secs(1);
+/// Of the follower's thread.
+const NICE: i32 = 5;
 const IDLE: Duration = Duration::from_secs(30);
 const BACK_OFF_MIN: Duration = Duration::from_millis(250);
 const BACK_OFF_MAX: Duration = Duration::from_secs(10);
@@ -41,32 +39,6 @@ pub struct Follower {
     /// Facts up to this one are old news to subscribers.
     live_after: Seq,
     caught_up: bool,
-}
-
-/// The open view and the place in the ledger that belongs to it.
-struct Open {
-    engine: Engine,
-    walk: Walk,
-    applied: Applied,
-    /// The limit up to which the walk has gone.
-    seen: Locus,
-}
-
-/// Rows of one chunk, and who is told of them.
-struct Chunk<'t> {
-    staging: Staging<'t>,
-    events: Vec<Arc<Recorded>>,
-    known: Vec<(DedupKey, Seq)>,
-}
-
-impl<'t> Chunk<'t> {
-    fn new(tree: &'t sled::Tree) -> Chunk<'t> {
-        Chunk { staging: Staging::new(tree), events: Vec::new(), known: Vec::new() }
-    }
-
-    fn is_full(&self) -> bool {
-        self.staging.bytes() >= CHUNK_FULL || self.events.len() >= CHUNK_FACTS
-    }
 }
 
 impl Follower {
@@ -97,6 +69,10 @@ impl Follower {
 
     /// Works until the store is closed.
     pub fn run(mut self) {
+        // On Linux this is about the calling thread: whoever waits for an acknowledgement comes first.
+        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+            tracing::debug!(%error, "the follower runs as everybody else");
+        }
         let mut back_off = BACK_OFF_MIN;
         loop {
             match guarded(|| self.step()) {
@@ -145,6 +121,7 @@ impl Follower {
         self.spot_check(&view)?;
         if view.applied.seq == Seq(0) && view.applied.partial == 0 {
             view.begin(&self.rules.platforms)?;
+            self.shared.know_nothing_is_there();
         }
         view.walk = Walk::new(&self.shared.paths.ledger, view.applied.next, Some(view.applied.next));
         self.shared.set_tree(Some(view.engine.tree().clone()));
@@ -295,6 +272,7 @@ impl Follower {
         self.caught_up = false;
         self.shared.set_caught_up(false);
         self.shared.set_tree(None);
+        self.shared.know_nothing();
         let view = self.view.take();
         if catch_unwind(AssertUnwindSafe(|| drop(view))).is_err() {
             tracing::warn!("sled panicked while it was closed");
@@ -309,143 +287,6 @@ impl Follower {
             Ok(aside) => tracing::warn!(%error, aside = %aside.display(), "the view is built again from the ledger"),
             Err(cause) => tracing::error!(%error, %cause, "the view cannot be moved aside"),
         }
-    }
-}
-
-impl Open {
-    fn load(engine: Engine) -> Result<Open, ViewError> {
-        let start = Locus { segment: 0, offset: 0 };
-        let applied = match engine.tree().get(keys::APPLIED)? {
-            Some(bytes) => rows::decode(&bytes).ok_or(ViewError::Row)?,
-            None => Applied { version: rows::VERSION, seq: Seq(0), last: None, next: start, partial: 0 },
-        };
-        let walk = Walk::new(std::path::Path::new("."), start, Some(start));
-        Ok(Open { engine, walk, applied, seen: start })
-    }
-
-    /// An empty view: what follows fills the outboxes of these platforms by itself.
-    fn begin(&mut self, platforms: &Platforms) -> Result<(), ViewError> {
-        let tree = self.engine.tree().clone();
-        let mut staging = Staging::new(&tree);
-        staging.put(keys::PLATFORMS.to_vec(), platforms);
-        let (batch, bytes) = staging.into_batch();
-        self.engine.commit(batch, bytes)
-    }
-
-    fn apply<'t>(
-        &mut self,
-        rules: &Rules,
-        shared: &Shared,
-        chunk: &mut Chunk<'t>,
-        tree: &'t sled::Tree,
-        frame: &PlacedFrame,
-        live_after: Seq,
-    ) -> Result<(), ViewError> {
-        let seq = Seq(frame.header.seq);
-        match unseal(&frame.payload) {
-            Ok(fact) => {
-                let placed = Placed { seq, at: frame.at, fact: &fact };
-                match &fact {
-                    Fact::Upload(step) => self.apply_step(rules, shared, chunk, tree, &placed, step)?,
-                    Fact::Punch(_)
-                    | Fact::Judgement(_)
-                    | Fact::Worker(_)
-                    | Fact::Gap(_)
-                    | Fact::Quarantine(_)
-                    | Fact::Stranger(_)
-                    | Fact::Adoption(_)
-                    | Fact::Epoch(_) => rules.apply(&mut chunk.staging, &placed)?,
-                }
-                chunk.known.extend(DedupKey::of(&fact).map(|key| (key, seq)));
-                if seq > live_after {
-                    chunk.events.push(Arc::new(Recorded { seq, fact }));
-                }
-            }
-            Err(error) => tracing::warn!(%seq, %error, "a fact cannot be read and is left out of the view"),
-        }
-        self.applied.seq = seq;
-        self.applied.last = Some((frame.at, frame.crc));
-        self.applied.next = frame.end();
-        self.applied.partial = 0;
-        Ok(())
-    }
-
-    /// A step may carry more subjects than fit in one chunk.
-    fn apply_step<'t>(
-        &mut self,
-        rules: &Rules,
-        shared: &Shared,
-        chunk: &mut Chunk<'t>,
-        tree: &'t sled::Tree,
-        placed: &Placed,
-        step: &UploadStep,
-    ) -> Result<(), ViewError> {
-        let done = self.applied.partial as usize;
-        for index in done..step.subjects.len() {
-            if chunk.staging.bytes() >= CHUNK_FULL {
-                self.applied.partial = index as u32;
-                self.commit(shared, std::mem::replace(chunk, Chunk::new(tree)))?;
-            }
-            rules.apply_subject(&mut chunk.staging, placed, step, index)?;
-        }
-        apply::apply_job(&mut chunk.staging, step)
-    }
-
-    fn commit(&mut self, shared: &Shared, chunk: Chunk) -> Result<(), ViewError> {
-        let Chunk { mut staging, events, known } = chunk;
-        let shown = rows::encode(&self.applied);
-        if self.engine.tree().get(keys::APPLIED)?.is_some_and(|bytes| bytes == shown) && staging.is_empty() {
-            return Ok(());
-        }
-        staging.put_bytes(keys::APPLIED.to_vec(), shown);
-        self.write(shared, staging)?;
-        shared.applied(self.applied.seq, &known);
-        for event in events {
-            // Nobody listens: nobody is missed.
-            let _receivers = shared.events.send(event);
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, shared: &Shared, staging: Staging) -> Result<(), ViewError> {
-        if staging.is_empty() {
-            return Ok(());
-        }
-        let (batch, bytes) = staging.into_batch();
-        self.engine.commit(batch, bytes)?;
-        shared.counters.view_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Looks at some older punches for one platform; `false` when there are no more.
-    fn fill_some(
-        &mut self,
-        shared: &Shared,
-        tree: &sled::Tree,
-        platform: &PlatformName,
-        first: Option<crate::punch::UnixMs>,
-    ) -> Result<bool, ViewError> {
-        let mut staging = Staging::new(tree);
-        let key = keys::platform(platform);
-        let Some(counts) = staging.get::<PlatformEntry>(&key)? else { return Ok(false) };
-        let Some(mut through) = counts.filled_through else { return Ok(false) };
-        let mut more = false;
-        for entry in tree.range(keys::row(Seq(through.0 + 1))..keys::after(&keys::rows())) {
-            let (_, bytes) = entry?;
-            let entry: PunchEntry = rows::decode(&bytes).ok_or(ViewError::Row)?;
-            if staging.bytes() >= CHUNK_FULL {
-                more = true;
-                break;
-            }
-            through = entry.row.seq;
-            if first.is_none_or(|first| entry.row.time >= first) {
-                apply::enqueue_for(&mut staging, platform, &entry.row)?;
-            }
-        }
-        let counts = staging.get::<PlatformEntry>(&key)?.unwrap_or_default();
-        staging.put(key, &PlatformEntry { filled_through: more.then_some(through), ..counts });
-        self.write(shared, staging)?;
-        Ok(more)
     }
 }
 

@@ -17,10 +17,13 @@
 //! start and reports damage. They end when the store is closed or its last handle is dropped.
 
 mod dedup;
+mod filter;
 mod follower;
+mod group;
 pub mod ledger;
 mod opening;
 mod photos;
+mod position;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -36,9 +39,11 @@ use tokio::sync::broadcast;
 
 use crate::clock::Clock;
 use crate::punch::*;
+use group::Request;
 use opening::Handles;
-use writer::Request;
 
+pub use ledger::check::{Report, verify};
+pub use ledger::export::{ExportError, Format, export};
 pub use view::query::View;
 
 /// How to open a store.

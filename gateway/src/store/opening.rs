@@ -12,11 +12,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::follower::Follower;
+use super::group::Request;
 use super::ledger::recover::{self, Tail};
 use super::ledger::{Ledger, check};
 use super::shared::{Paths, Shared};
 use super::view::engine::ViewError;
-use super::writer::{Request, Writer};
+use super::writer::Writer;
 use super::{AppendError, OpenError, StoreOptions, Tuning, photos};
 use crate::clock::Clock;
 use crate::punch::{Fact, Gap, GapKind, Seq};
@@ -39,7 +40,8 @@ pub struct Handles {
     /// The threads have ended.
     pub ended: CancellationToken,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    lock: Mutex<Option<File>>,
+    /// Each thread holds it too: it is free when the last of them has ended.
+    lock: Mutex<Option<Arc<File>>>,
 }
 
 impl Handles {
@@ -86,17 +88,22 @@ pub fn open(options: StoreOptions, clock: Clock, tuning: Tuning) -> Result<Handl
     let writer = Writer::new(shared.clone(), ledger, waiting, stop.clone(), tuning);
     let reports = Reports { requests: requests.downgrade(), stop: stop.clone(), shared: shared.clone() };
     let last_segment = tail.last_segment;
+    let lock = Arc::new(lock);
     let threads = vec![
-        start("store-writer", move || writer.run()).map_err(here)?,
-        start("store-follower", move || follower.run()).map_err(here)?,
-        start("store-check", move || reports.run(&paths, last_segment, found)).map_err(here)?,
+        start("store-writer", &lock, move || writer.run()).map_err(here)?,
+        start("store-follower", &lock, move || follower.run()).map_err(here)?,
+        start("store-check", &lock, move || reports.run(&paths, last_segment, found)).map_err(here)?,
     ];
     let ended = CancellationToken::new();
     Ok(Handles { shared, requests, stop, ended, threads: Mutex::new(threads), lock: Mutex::new(Some(lock)) })
 }
 
-fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(work)
+fn start(name: &str, lock: &Arc<File>, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let lock = lock.clone();
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        work();
+        drop(lock);
+    })
 }
 
 fn take_lock(path: &Path) -> Result<File, OpenError> {
@@ -146,6 +153,10 @@ impl Reports {
     fn run(&self, paths: &Paths, last_segment: u32, found: Option<Gap>) {
         if let Some(gap) = found {
             self.report(gap);
+        }
+        let room = self.shared.durable().1.0 as usize;
+        if let Err(error) = self.shared.gather(room, || self.stop.is_cancelled()) {
+            tracing::warn!(%error, "every punch is looked up in the view until the next start");
         }
         let checked = check::check_closed(&paths.ledger, last_segment, &self.stop, |finding| {
             if let Some(damage) = finding.bytes

@@ -6,8 +6,6 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sha2::{Digest, Sha256};
-
 use super::ledger::segment::sync_dir;
 use crate::punch::PhotoHash;
 
@@ -39,7 +37,7 @@ pub fn prepare(dir: &Path) -> io::Result<()> {
 /// Stores a photo.
 pub fn put(dir: &Path, jpeg: &[u8]) -> io::Result<PhotoHash> {
     static UNFINISHED: AtomicU64 = AtomicU64::new(0);
-    let hash = PhotoHash(Sha256::digest(jpeg).into());
+    let hash = PhotoHash::of(jpeg);
     let path = path(dir, hash);
     let shelf = path.parent().unwrap_or(dir);
     if path.exists() {
@@ -71,7 +69,7 @@ pub fn get(dir: &Path, hash: PhotoHash) -> io::Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    if Sha256::digest(&bytes)[..] != hash.0 {
+    if PhotoHash::of(&bytes) != hash {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("photo {hash} is damaged")));
     }
     Ok(Some(bytes))

@@ -1,6 +1,7 @@
 //! What the threads of the store and its handles share: how far the ledger is durable and the view has followed, the
 //! facts in between, and whether facts are taken.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -9,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 
 use super::dedup::{DedupKey, Found, Pending};
+use super::filter::Filter;
 use super::ledger::reader::Locus;
 use super::view::engine::ViewError;
 use super::view::keys;
@@ -64,6 +66,7 @@ struct Progress {
     durable: Locus,
     durable_seq: Seq,
     pending: Pending,
+    filter: Known,
     /// How many pending facts there may be before the writer waits for the view.
     allowance: usize,
     /// Whether the view has everything that was in the ledger when it was opened.
@@ -73,6 +76,32 @@ struct Progress {
     /// A query found the view unreadable.
     suspect: Option<ViewError>,
     closing: bool,
+}
+
+/// What is known of the records in the view without asking it.
+enum Known {
+    /// Nothing.
+    Unsure,
+    /// Some of them are in the filter.
+    Gathering(Filter),
+    /// All of them are in the filter.
+    All(Filter),
+}
+
+impl Known {
+    fn insert(&mut self, digest: &[u8; 16]) {
+        match self {
+            Known::Unsure => {}
+            Known::Gathering(filter) | Known::All(filter) => filter.insert(digest),
+        }
+    }
+
+    fn excludes(&self, digest: &[u8; 16]) -> bool {
+        match self {
+            Known::Unsure | Known::Gathering(_) => false,
+            Known::All(filter) => !filter.may_contain(digest),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -114,6 +143,7 @@ impl Shared {
                 durable,
                 durable_seq,
                 pending: Pending::default(),
+                filter: Known::Unsure,
                 allowance: 0,
                 caught_up: false,
                 adoptions: Vec::new(),
@@ -161,19 +191,24 @@ impl Shared {
 
     /// The sequence under which the same fact is stored already. An error says that nobody can tell now.
     pub fn find(&self, key: &DedupKey) -> Result<Option<Seq>, ViewError> {
-        match self.progress().pending.find(key) {
+        let progress = self.progress();
+        match progress.pending.find(key) {
             Found::Same(seq) => return Ok(Some(seq)),
             Found::Changed => return Ok(None),
             Found::Absent => {}
         }
+        if key.digest().is_some_and(|digest| progress.filter.excludes(digest)) {
+            return Ok(None);
+        }
+        drop(progress);
         // The follower takes a fact out of `pending` only after the tree shows it, so it is in one of both.
         let tree = self.tree().ok_or(ViewError::NotOpen)?;
-        Ok(match key {
-            DedupKey::Punch(id) => read(&tree, &keys::punch(*id))?,
-            DedupKey::Record(digest) => read(&tree, &keys::record(*digest))?,
-            DedupKey::Worker(id, content) => read::<WorkerEntry>(&tree, &keys::worker(id))?
-                .filter(|entry| entry.content == *content)
-                .map(|entry| entry.seq),
+        let found = catch_unwind(AssertUnwindSafe(|| find_in(&tree, key)));
+        let found = found.unwrap_or_else(|panic| Err(ViewError::panicked(&*panic)));
+        found.map_err(|error| {
+            let text = error.to_string();
+            self.suspect(error);
+            ViewError::Disagrees(text)
         })
     }
 
@@ -201,11 +236,49 @@ impl Shared {
     pub fn applied(&self, seq: Seq, known: &[(DedupKey, Seq)]) {
         let mut progress = self.progress();
         for (key, seq) in known {
+            if let Some(digest) = key.digest() {
+                progress.filter.insert(digest);
+            }
             progress.pending.remove(key, *seq);
         }
         drop(progress);
         self.moved.notify_all();
         self.applied.send_if_modified(|applied| std::mem::replace(applied, seq) != seq);
+    }
+
+    /// The view has just been made and is empty.
+    pub fn know_nothing_is_there(&self) {
+        self.progress().filter = Known::All(Filter::with_room(0));
+    }
+
+    /// The view is gone: what was known of it counts no more.
+    pub fn know_nothing(&self) {
+        self.progress().filter = Known::Unsure;
+    }
+
+    /// Gathers what is in the view, beside a running writer and follower.
+    pub fn gather(&self, room: usize, stop: impl Fn() -> bool) -> Result<(), ViewError> {
+        if !matches!(self.progress().filter, Known::Unsure) {
+            return Ok(());
+        }
+        self.progress().filter = Known::Gathering(Filter::with_room(room));
+        let tree = self.tree().ok_or(ViewError::NotOpen)?;
+        for key in keys::records().into_iter().flat_map(|prefix| tree.scan_prefix(prefix).keys()) {
+            if let Some(digest) = keys::digest(&key?) {
+                self.progress().filter.insert(digest);
+            }
+            if stop() {
+                return Ok(());
+            }
+        }
+        drop(tree);
+        let mut progress = self.progress();
+        progress.filter = match std::mem::replace(&mut progress.filter, Known::Unsure) {
+            Known::Gathering(filter) => Known::All(filter),
+            // The view was given up meanwhile.
+            other @ (Known::Unsure | Known::All(_)) => other,
+        };
+        Ok(())
     }
 
     /// The view has everything that was in the ledger when it was opened, or has it no longer.
@@ -271,6 +344,16 @@ impl Shared {
         self.progress().closing = true;
         self.moved.notify_all();
     }
+}
+
+fn find_in(tree: &sled::Tree, key: &DedupKey) -> Result<Option<Seq>, ViewError> {
+    Ok(match key {
+        DedupKey::Punch(id) => read(tree, &keys::punch(*id))?,
+        DedupKey::Record(digest) => read(tree, &keys::record(*digest))?,
+        DedupKey::Worker(id, content) => read::<WorkerEntry>(tree, &keys::worker(id))?
+            .filter(|entry| entry.content == *content)
+            .map(|entry| entry.seq),
+    })
 }
 
 fn read<T: serde::de::DeserializeOwned>(tree: &sled::Tree, key: &[u8]) -> Result<Option<T>, ViewError> {

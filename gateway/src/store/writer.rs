@@ -13,68 +13,24 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::dedup::{DedupKey, Found, Pending};
+use super::group::{Group, Request};
 use super::ledger::Ledger;
-use super::ledger::frame;
-use super::ledger::seal::{self, Sealed};
 use super::shared::Shared;
-use super::{AppendError, Appended, StoreHealth, Tuning};
+use super::{StoreHealth, Tuning};
 use crate::punch::{Fact, Gap, GapKind, Seq};
 
 /// A group takes no further append beyond this many bytes.
 const GROUP_BYTES: usize = 1 << 20;
-/// Largest append.
-const APPEND_BYTES: usize = 64 << 20;
 /// How long an append waits for a view that is too far behind before it is refused.
 const VIEW_PATIENCE: Duration = Duration::from_secs(10);
 /// How often free space is looked at while nothing is written.
 const SPACE_EVERY: Duration = Duration::from_secs(5);
 const BACK_OFF_MIN: Duration = Duration::from_millis(250);
 const BACK_OFF_MAX: Duration = Duration::from_secs(10);
-
-/// What became of one append.
-type Answer = Result<Vec<Appended>, AppendError>;
-
-/// Facts on their way to the ledger.
-pub struct Request {
-    facts: Vec<Prepared>,
-    answer: oneshot::Sender<Answer>,
-}
-
-struct Prepared {
-    sealed: Sealed,
-    key: Option<DedupKey>,
-}
-
-impl Request {
-    /// Encodes facts; the caller's thread does this work, not the writer's.
-    pub fn new(facts: &[Fact]) -> Result<(Request, oneshot::Receiver<Answer>), AppendError> {
-        let facts: Vec<Prepared> =
-            facts.iter().map(|fact| Prepared { sealed: seal::seal(fact), key: DedupKey::of(fact) }).collect();
-        let size: usize = facts.iter().map(|fact| fact.sealed.payload.len()).sum();
-        if size > APPEND_BYTES || facts.iter().any(|fact| fact.sealed.payload.len() > frame::MAX_PAYLOAD) {
-            return Err(AppendError::Unavailable(format!("{size} bytes are too many for one append")));
-        }
-        let (answer, answered) = oneshot::channel();
-        Ok((Request { facts, answer }, answered))
-    }
-
-    fn size(&self) -> usize {
-        self.facts.iter().map(|fact| frame::OVERHEAD + fact.sealed.payload.len()).sum()
-    }
-}
-
-/// The appends of one sync.
-#[derive(Default)]
-struct Group {
-    appends: Vec<Vec<Sealed>>,
-    keys: Pending,
-    answers: Vec<(oneshot::Sender<Answer>, Vec<Appended>)>,
-}
 
 /// What the writer waited for.
 enum Next {
@@ -118,7 +74,6 @@ impl Writer {
         if let Err(error) = self.ledger.close() {
             tracing::warn!(%error, "the last segment could not be closed; the next start does it");
         }
-        self.shared.close();
     }
 
     async fn serve(&mut self) {
@@ -188,7 +143,7 @@ impl Writer {
     }
 
     fn commit(&mut self, requests: VecDeque<Request>) -> Result<(), Trouble> {
-        let group = self.gather(requests);
+        let mut group = Group::gather(requests, &self.shared, self.ledger.next_seq());
         if group.appends.is_empty() {
             group.answer();
             return Ok(());
@@ -200,9 +155,8 @@ impl Writer {
                 counters.facts.fetch_add(facts as u64, Ordering::Relaxed);
                 counters.commits.fetch_add(1, Ordering::Relaxed);
                 counters.ledger_bytes.fetch_add(done.bytes, Ordering::Relaxed);
-                let Group { appends: _, keys, answers } = group;
-                self.shared.advance(done.end, Seq(done.last_seq), keys);
-                Group { answers, ..Group::default() }.answer();
+                self.shared.advance(done.end, Seq(done.last_seq), std::mem::take(&mut group.keys));
+                group.answer();
                 Ok(())
             }
             Err(error) => {
@@ -211,52 +165,6 @@ impl Writer {
                 Err(trouble)
             }
         }
-    }
-
-    /// Gives every fact its sequence, or the one it has already.
-    fn gather(&self, requests: VecDeque<Request>) -> Group {
-        let mut group = Group::default();
-        let mut next = self.ledger.next_seq();
-        for request in requests {
-            match self.place(&request.facts, &group.keys, next) {
-                Ok(places) => next += group.take(request, places),
-                Err(error) => {
-                    let error = AppendError::Unavailable(error.to_string());
-                    let _gone = request.answer.send(Err(error));
-                }
-            }
-        }
-        group
-    }
-
-    fn place(
-        &self,
-        facts: &[Prepared],
-        group: &Pending,
-        mut next: u64,
-    ) -> Result<Vec<Appended>, super::view::engine::ViewError> {
-        let mut own = Pending::default();
-        let mut places = Vec::with_capacity(facts.len());
-        for fact in facts {
-            let known = match &fact.key {
-                None => None,
-                Some(key) => match (own.find(key), group.find(key)) {
-                    (Found::Same(seq), _) | (Found::Absent, Found::Same(seq)) => Some(seq),
-                    (Found::Changed, _) | (Found::Absent, Found::Changed) => None,
-                    (Found::Absent, Found::Absent) => self.shared.find(key)?,
-                },
-            };
-            if let Some(seq) = known {
-                places.push(Appended { seq, new: false });
-                continue;
-            }
-            places.push(Appended { seq: Seq(next), new: true });
-            if let Some(key) = &fact.key {
-                own.insert(key.clone(), Seq(next));
-            }
-            next += 1;
-        }
-        Ok(places)
     }
 
     /// Refuses everything until the trouble is over; `false` when the store is closed before that.
@@ -371,6 +279,15 @@ impl Writer {
     }
 }
 
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.report(Trouble::Failing("the writer panicked; restart the gateway".to_owned()));
+        }
+        self.shared.close();
+    }
+}
+
 impl Trouble {
     fn text(&self) -> String {
         match self {
@@ -380,41 +297,6 @@ impl Trouble {
     }
 }
 
-impl Group {
-    /// Adds an append whose facts have these places; how many of them are new.
-    fn take(&mut self, request: Request, places: Vec<Appended>) -> u64 {
-        let mut new = Vec::new();
-        for (fact, place) in request.facts.into_iter().zip(&places) {
-            if place.new {
-                if let Some(key) = fact.key {
-                    self.keys.insert(key, place.seq);
-                }
-                new.push(fact.sealed);
-            }
-        }
-        let count = new.len() as u64;
-        if count > 0 {
-            self.appends.push(new);
-        }
-        self.answers.push((request.answer, places));
-        count
-    }
-
-    fn answer(self) {
-        for (answer, places) in self.answers {
-            let _gone = answer.send(Ok(places));
-        }
-    }
-
-    fn refuse(self, text: &str) {
-        for (answer, _) in self.answers {
-            let _gone = answer.send(Err(AppendError::Unavailable(text.to_owned())));
-        }
-    }
-}
-
 fn refuse(requests: impl IntoIterator<Item = Request>, text: &str) {
-    for request in requests {
-        let _gone = request.answer.send(Err(AppendError::Unavailable(text.to_owned())));
-    }
+    requests.into_iter().for_each(|request| request.refuse(text));
 }

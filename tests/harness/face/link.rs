@@ -1,6 +1,9 @@
-//! Connects a simulated terminal to a real endpoint or broker over TCP.
+//! Connects a simulated terminal to a real endpoint or broker over TCP. Its store can be a file, so that a later process
+//! goes on with the same record numbers.
 
+use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::{Face, FaceTerminal};
+use crate::kept;
 
 const MAX_PACKET: usize = 16 * 1024 * 1024;
 const CAPACITY: usize = 256;
@@ -38,9 +42,29 @@ enum Order {
     Nudge,
 }
 
+/// The terminal with its memory.
+struct Unit {
+    terminal: FaceTerminal,
+    file: Option<PathBuf>,
+    saved: u64,
+}
+
+impl Unit {
+    /// What has changed is in the file before anybody hears of it. The file is small and nothing is synced: that is as
+    /// quick as the rest of the terminal's work.
+    fn edit<T>(&mut self, edit: impl FnOnce(&mut FaceTerminal) -> T) -> T {
+        let outcome = edit(&mut self.terminal);
+        if let Some(file) = self.file.as_ref().filter(|_| self.terminal.revision() != self.saved) {
+            kept::save(file, &self.terminal.kept()).expect("a terminal without its memory cannot go on");
+            self.saved = self.terminal.revision();
+        }
+        outcome
+    }
+}
+
 /// A simulated terminal with a network connection.
 pub struct FaceLink {
-    terminal: Arc<Mutex<FaceTerminal>>,
+    unit: Arc<Mutex<Unit>>,
     orders: mpsc::Sender<Order>,
     changed: watch::Receiver<u64>,
     tasks: JoinSet<()>,
@@ -50,21 +74,41 @@ pub struct FaceLink {
 impl FaceLink {
     /// Connects and keeps connecting.
     pub fn start(terminal: FaceTerminal, login: Login) -> FaceLink {
-        let terminal = Arc::new(Mutex::new(terminal));
+        FaceLink::of(Unit { saved: terminal.revision(), terminal, file: None }, login)
+    }
+
+    /// The same with a terminal whose store is this file: that of an earlier process goes on.
+    pub fn start_kept(mut terminal: FaceTerminal, login: Login, file: PathBuf) -> io::Result<FaceLink> {
+        if let Some(kept) = kept::load(&file)? {
+            terminal.restore(kept);
+        }
+        Ok(FaceLink::of(Unit { saved: terminal.revision(), terminal, file: Some(file) }, login))
+    }
+
+    fn of(unit: Unit, login: Login) -> FaceLink {
+        let unit = Arc::new(Mutex::new(unit));
         let (orders, orders_out) = mpsc::channel(CAPACITY);
         let (changes, changed) = watch::channel(0);
         let clock = Clock::system();
         let mut tasks = JoinSet::new();
-        let shell = Shell { terminal: terminal.clone(), login, orders: orders_out, changes, clock: clock.clone() };
+        let shell = Shell { unit: unit.clone(), login, orders: orders_out, changes, clock: clock.clone() };
         tasks.spawn(shell.run());
-        FaceLink { terminal, orders, changed, tasks, clock }
+        FaceLink { unit, orders, changed, tasks, clock }
     }
 
     /// Somebody is recognised now. Returns the record's number.
     pub fn punch(&self, face: Face) -> u64 {
-        let number = self.lock().punch(self.now(), face);
+        let now = self.now();
+        let number = self.lock().edit(|terminal| terminal.punch(now, face));
         let _ = self.orders.try_send(Order::Nudge);
         number
+    }
+
+    /// The acknowledgement of the last record was lost: the terminal pushes it again.
+    pub fn push_again(&self) {
+        let now = self.now();
+        self.lock().edit(|terminal| terminal.lose_last_acknowledgement(now));
+        let _ = self.orders.try_send(Order::Nudge);
     }
 
     /// Breaks the connection without a farewell; the terminal reconnects by itself.
@@ -74,19 +118,19 @@ impl FaceLink {
 
     /// Numbers of the acknowledged records.
     pub fn acknowledged(&self) -> Vec<u64> {
-        self.lock().acknowledged()
+        self.lock().terminal.acknowledged()
     }
 
     /// Looks at the terminal.
     pub fn with<T>(&self, look: impl FnOnce(&mut FaceTerminal) -> T) -> T {
-        look(&mut self.lock())
+        self.lock().edit(look)
     }
 
     /// Waits until the terminal is as wanted; false when that does not happen in time.
     pub async fn wait_until(&self, limit: Duration, wanted: impl Fn(&FaceTerminal) -> bool) -> bool {
         let mut changed = self.changed.clone();
         let reached = async {
-            while !wanted(&self.lock()) {
+            while !wanted(&self.lock().terminal) {
                 if changed.changed().await.is_err() {
                     return false;
                 }
@@ -105,7 +149,7 @@ impl FaceLink {
     pub async fn stop(mut self) -> FaceTerminal {
         self.tasks.shutdown().await;
         let mut terminal = FaceTerminal::new("", super::Timings::REAL);
-        std::mem::swap(&mut terminal, &mut self.lock());
+        std::mem::swap(&mut terminal, &mut self.lock().terminal);
         terminal.handle_link_lost();
         terminal
     }
@@ -114,13 +158,13 @@ impl FaceLink {
         self.clock.now()
     }
 
-    fn lock(&self) -> MutexGuard<'_, FaceTerminal> {
-        self.terminal.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Unit> {
+        self.unit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 struct Shell {
-    terminal: Arc<Mutex<FaceTerminal>>,
+    unit: Arc<Mutex<Unit>>,
     login: Login,
     orders: mpsc::Receiver<Order>,
     changes: watch::Sender<u64>,
@@ -196,9 +240,9 @@ impl Shell {
     }
 
     fn options(&self) -> MqttOptions {
-        let terminal = self.terminal.lock().unwrap_or_else(PoisonError::into_inner);
-        let serial = terminal.serial().to_owned();
-        let will = terminal.will();
+        let unit = self.unit.lock().unwrap_or_else(PoisonError::into_inner);
+        let serial = unit.terminal.serial().to_owned();
+        let will = unit.terminal.will();
         let mut options = MqttOptions::new(&serial, self.login.address.ip().to_string(), self.login.address.port());
         options.set_keep_alive(Duration::from_secs(30)).set_max_packet_size(MAX_PACKET, MAX_PACKET);
         options.set_last_will(LastWill::new(will.topic, will.payload, QoS::AtMostOnce, false));
@@ -210,7 +254,9 @@ impl Shell {
 
     fn edit<T>(&mut self, edit: impl FnOnce(&mut FaceTerminal, UnixMs) -> T) -> T {
         let now = self.clock.now();
-        let outcome = edit(&mut self.terminal.lock().unwrap_or_else(PoisonError::into_inner), now);
+        let mut unit = self.unit.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = unit.edit(|terminal| edit(terminal, now));
+        drop(unit);
         self.changes.send_modify(|changes| *changes += 1);
         outcome
     }

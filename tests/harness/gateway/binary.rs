@@ -1,5 +1,6 @@
 //! Finds the gateway's program beside the running one, or builds it.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -47,9 +48,9 @@ impl Place {
     fn build(&self) {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
-        build.current_dir(workspace()).args(["build", "--quiet", "--bin", PROGRAM]);
+        build.current_dir(workspace()).args(["build", "--bin", PROGRAM]);
         match self.is_test {
-            true => build.args(["--workspace", "--test", "architecture"]),
+            true => build.args(["--quiet", "--workspace", "--test", "architecture"]),
             false => build.args(["--package", "gateway", "--package", "tests"]),
         };
         let profile = self.profile_dir.file_name().and_then(|name| name.to_str()).unwrap_or("debug");
@@ -57,9 +58,19 @@ impl Place {
         if let Some(target_dir) = self.profile_dir.parent() {
             build.arg("--target-dir").arg(target_dir);
         }
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_one_package(name)) {
+            build.env_remove(name);
+        }
         let status = build.status().expect("cargo runs");
         assert!(status.success(), "building {PROGRAM} failed: {build:?}");
     }
+}
+
+/// What cargo tells a program that it runs about that program's package. Build scripts (that of `ring`) run again when
+/// these change, and everything behind them is compiled once more, here and at the next build outside.
+fn is_of_one_package(name: &OsStr) -> bool {
+    let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+    name.to_str().is_some_and(|name| told.iter().any(|start| name.starts_with(start)))
 }
 
 fn workspace() -> &'static Path {

@@ -24,7 +24,7 @@ pub struct ReaderSetup {
 
 /// A gateway's configuration in the making. Ports are free loopback ports, kept over restarts.
 pub struct Setup {
-    dir: TempDir,
+    dir: Home,
     project_code: String,
     console_port: u16,
     mqtt_port: u16,
@@ -32,12 +32,22 @@ pub struct Setup {
     mqtt_keys: String,
     sections: String,
     environment: Vec<(String, String)>,
+    starter: Option<Starter>,
 }
 
 impl Setup {
     /// An empty site: no terminal, no employer, no platform.
     pub fn new(story: &str) -> Setup {
         let dir = tempfile::Builder::new().prefix(&format!("anxin-{story}-")).tempdir().expect("a temporary directory");
+        Setup::of(Home::Passing(dir))
+    }
+
+    /// The same in a directory that stays: what an earlier gateway has left there goes on.
+    pub fn at(dir: &Path) -> Setup {
+        Setup::of(Home::Staying(dir.to_owned()))
+    }
+
+    fn of(dir: Home) -> Setup {
         Setup {
             dir,
             project_code: "3300000000000001".to_owned(),
@@ -47,7 +57,14 @@ impl Setup {
             mqtt_keys: String::new(),
             sections: String::new(),
             environment: Vec::new(),
+            starter: None,
         }
+    }
+
+    /// This program starts the gateway's: it is given these words, then the gateway's program and arguments, and becomes it.
+    pub fn started_by(mut self, program: &Path, words: &[String]) -> Setup {
+        self.starter = Some(Starter { program: program.to_owned(), words: words.to_owned() });
+        self
     }
 
     /// Fixed ports instead of free ones.
@@ -184,8 +201,8 @@ impl Setup {
     pub fn write(self) -> Site {
         let config = self.dir.path().join("gateway.toml");
         std::fs::write(&config, self.text()).expect("the temporary directory takes files");
-        let Setup { dir, console_port, mqtt_port, environment, .. } = self;
-        Site { dir, config, console_port, mqtt_port, environment }
+        let Setup { dir, console_port, mqtt_port, environment, starter, .. } = self;
+        Site { dir, config, console_port, mqtt_port, environment, starter }
     }
 
     fn text(&self) -> String {
@@ -205,13 +222,36 @@ impl Setup {
     }
 }
 
-/// A written configuration with its data directory; gone when dropped.
+/// The directory of a gateway.
+pub(super) enum Home {
+    /// Gone when dropped.
+    Passing(TempDir),
+    Staying(PathBuf),
+}
+
+impl Home {
+    pub fn path(&self) -> &Path {
+        match self {
+            Home::Passing(dir) => dir.path(),
+            Home::Staying(dir) => dir,
+        }
+    }
+}
+
+/// A program that becomes the gateway.
+pub(super) struct Starter {
+    pub program: PathBuf,
+    pub words: Vec<String>,
+}
+
+/// A written configuration with its data directory.
 pub struct Site {
-    pub(super) dir: TempDir,
+    pub(super) dir: Home,
     pub config: PathBuf,
     pub console_port: u16,
     pub mqtt_port: u16,
     pub(super) environment: Vec<(String, String)>,
+    pub(super) starter: Option<Starter>,
 }
 
 impl Site {

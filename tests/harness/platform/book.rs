@@ -22,6 +22,13 @@ pub struct Attendance {
     pub times: u32,
 }
 
+impl Attendance {
+    /// What makes two punches the same.
+    fn key(&self) -> (String, String, String) {
+        (self.id_number.clone(), self.date.clone(), self.direction.clone())
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Team {
     pub number: u64,
@@ -44,6 +51,9 @@ pub struct Move {
     pub kind: String,
 }
 
+/// More of them say nothing new.
+const MOST_VIOLATIONS: usize = 1_000;
+
 /// Everything that was accepted, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Book {
@@ -53,8 +63,10 @@ pub struct Book {
     pub workers: Vec<Worker>,
     pub moves: Vec<Move>,
     pub attendance: Vec<Attendance>,
-    /// Requests that broke the interface text.
+    /// Requests that broke the interface text; the first [`MOST_VIOLATIONS`].
     pub violations: Vec<String>,
+    /// Punches accepted since the platform was started, copies included.
+    pub accepted: u64,
     /// Requests that arrived.
     pub requests: u64,
     places: HashMap<(String, String, String), usize>,
@@ -94,6 +106,22 @@ impl Book {
         self.moves.iter().rev().find(|one| one.id_number == id_number).is_some_and(|one| one.kind == "1")
     }
 
+    pub(super) fn add_violation(&mut self, text: String) {
+        if self.violations.len() < MOST_VIOLATIONS {
+            self.violations.push(text);
+        }
+    }
+
+    /// Forgets the oldest punches when there are twice as many as these.
+    pub(super) fn forget_beyond(&mut self, remembered: usize) {
+        if self.attendance.len() < remembered.saturating_mul(2).max(1) {
+            return;
+        }
+        self.attendance.drain(..self.attendance.len() - remembered);
+        let place = |(place, punch): (usize, &Attendance)| (punch.key(), place);
+        self.places = self.attendance.iter().enumerate().map(place).collect();
+    }
+
     pub(super) fn add(&mut self, line: Line) {
         match line {
             Line::Employer(code) => self.employers.push(code),
@@ -101,7 +129,7 @@ impl Book {
             Line::Worker(worker) => self.workers.push(worker),
             Line::Move(one) => self.moves.push(one),
             Line::Attendance(punch) => {
-                let key = (punch.id_number.clone(), punch.date.clone(), punch.direction.clone());
+                let key = punch.key();
                 match self.places.get(&key) {
                     Some(place) => self.attendance[*place].times += 1,
                     None => {
@@ -119,12 +147,13 @@ pub(super) struct Keeper(Option<File>);
 
 impl Keeper {
     /// Reads what is there, and goes on behind it. A line that was cut off is forgotten.
-    pub(super) fn open(path: Option<&Path>, book: &mut Book) -> io::Result<Keeper> {
+    pub(super) fn open(path: Option<&Path>, remembered: usize, book: &mut Book) -> io::Result<Keeper> {
         let Some(path) = path else { return Ok(Keeper(None)) };
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
         let lines = BufReader::new(&file).lines().map_while(Result::ok);
         for line in lines.filter_map(|text| serde_json::from_str(&text).ok()) {
             book.add(line);
+            book.forget_beyond(remembered);
         }
         file.write_all(b"\n")?;
         Ok(Keeper(Some(file)))

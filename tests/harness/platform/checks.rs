@@ -42,7 +42,8 @@ impl Platform {
             return Err(("-2", format!("{method}: 签名校验错误")));
         }
         self.check_time(&timestamp).map_err(|text| ("-1", text))?;
-        if nonce.is_empty() || !self.nonces.insert(nonce.clone()) {
+        let lifetime = self.options.clock_tolerance * 2;
+        if nonce.is_empty() || !self.nonces.take(&nonce, self.clock.instant(), lifetime) {
             return Err(("-1", format!("nonce {nonce} was used before")));
         }
         if !METHODS.contains(&method.as_str()) {

@@ -8,6 +8,7 @@
 mod book;
 mod checks;
 mod cipher;
+mod memory;
 mod misbehaviour;
 mod rules;
 mod socket;
@@ -55,6 +56,9 @@ pub struct Options {
     pub complete_workers: bool,
     /// Where the book is kept over restarts of the platform; in memory only when `None`.
     pub book_file: Option<PathBuf>,
+    /// How many accepted punches it remembers at least, so that it can run for weeks; the file holds all of them. A copy of
+    /// an older punch is taken for a new one.
+    pub remembered: usize,
 }
 
 impl Default for Options {
@@ -71,6 +75,7 @@ impl Default for Options {
             image_limit_kib: 50,
             complete_workers: true,
             book_file: None,
+            remembered: usize::MAX / 2,
         }
     }
 }
@@ -159,6 +164,12 @@ impl ReferencePlatform {
         let mut platform = lock(&self.shared.platform);
         platform.work_on_jobs();
         platform.book().clone()
+    }
+
+    /// How many punches it has accepted in this run, copies included, and how many requests broke the interface text.
+    pub fn counts(&self) -> (u64, usize) {
+        let platform = lock(&self.shared.platform);
+        (platform.book().accepted, platform.book().violations.len())
     }
 
     /// Breaks everything off and waits until nothing of it runs.

@@ -1,6 +1,6 @@
 //! What a job does, and what is answered.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use gateway::clock::Clock;
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::Options;
 use super::book::{Attendance, Book, Keeper, Line, Move, Team, Worker};
 use super::cipher;
+use super::memory::{Nonces, Results};
 use super::misbehaviour::JobFault;
 
 /// Code, message and data of an answer.
@@ -21,9 +22,9 @@ pub struct Platform {
     pub(super) clock: Clock,
     book: Book,
     keeper: Keeper,
-    pub(super) nonces: HashSet<String>,
+    pub(super) nonces: Nonces,
     jobs: VecDeque<Job>,
-    results: HashMap<String, Value>,
+    results: Results,
     next_job: u64,
     pub rejects_key: bool,
     /// ID numbers whose items fail, and how.
@@ -41,7 +42,7 @@ struct Job {
 impl Platform {
     pub fn open(options: Options) -> std::io::Result<Platform> {
         let mut book = Book::default();
-        let keeper = Keeper::open(options.book_file.as_deref(), &mut book)?;
+        let keeper = Keeper::open(options.book_file.as_deref(), options.remembered, &mut book)?;
         let clock = Clock::system();
         // Serial codes of an earlier run must not come again.
         let next_job = clock.now().0.unsigned_abs();
@@ -50,9 +51,9 @@ impl Platform {
             clock,
             book,
             keeper,
-            nonces: HashSet::new(),
+            nonces: Nonces::default(),
             jobs: VecDeque::new(),
-            results: HashMap::new(),
+            results: Results::default(),
             next_job,
             rejects_key: false,
             refusals: HashMap::new(),
@@ -68,7 +69,7 @@ impl Platform {
     }
 
     pub fn violation(&mut self, text: String) {
-        self.book.violations.push(text);
+        self.book.add_violation(text);
     }
 
     /// Answers a request. Writing requests only get a serial code; `fault` is what will happen to their job.
@@ -116,7 +117,7 @@ impl Platform {
         while self.jobs.front().is_some_and(|job| job.ready_at <= now) {
             let Some(job) = self.jobs.pop_front() else { break };
             let result = self.work(&job);
-            self.results.insert(job.serial, result);
+            self.results.keep(job.serial, result);
         }
     }
 
@@ -205,18 +206,21 @@ impl Platform {
 
     fn add_moves(&mut self, data: &Value) -> Result<Value, String> {
         self.known_team("WorkerEntryExit.Add", data)?;
-        let mut moves = Vec::new();
+        let (mut moves, mut wrong) = (Vec::new(), Vec::new());
         for (index, row) in rows_of(data).iter().enumerate() {
             let id_number = self.id_number(row).unwrap_or_default();
-            if self.book.worker(&id_number).is_none() {
+            let one = Move { date: text(row, "date").to_owned(), kind: text(row, "type").to_owned(), id_number };
+            if self.book.worker(&one.id_number).is_none() {
                 self.violation("WorkerEntryExit.Add: the worker is not registered".to_owned());
-                return Err(format!("[workerList][{index}][idCardNumber]工人不存在"));
+                wrong.push(format!("[workerList][{index}][idCardNumber]工人不存在"));
+            } else if self.book.moves.contains(&one) {
+                wrong.push(format!("[workerList][{index}][date]进退场记录已存在"));
+            } else {
+                moves.push(one);
             }
-            let one = Move { id_number, date: text(row, "date").to_owned(), kind: text(row, "type").to_owned() };
-            if self.book.moves.contains(&one) {
-                return Err(format!("[workerList][{index}][date]进退场记录已存在"));
-            }
-            moves.push(one);
+        }
+        if !wrong.is_empty() {
+            return Err(wrong.join(";"));
         }
         moves.into_iter().for_each(|one| self.accept(Line::Move(one)));
         Ok(Value::Null)
@@ -242,7 +246,9 @@ impl Platform {
                 times: 1,
             });
         }
+        self.book.accepted += punches.len() as u64;
         punches.into_iter().for_each(|punch| self.accept(Line::Attendance(punch)));
+        self.book.forget_beyond(self.options.remembered);
         Ok(Value::Null)
     }
 

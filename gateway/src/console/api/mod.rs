@@ -9,6 +9,7 @@ mod events;
 mod parameters;
 mod platforms;
 mod punches;
+mod roster;
 pub(super) mod shape;
 mod story;
 mod teams;
@@ -36,7 +37,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/punches", get(punches::list)),
         ("/punches/{id}", get(story::tell)),
         ("/workers", get(workers::list).post(workers::add)),
-        ("/workers/import", post(workers::import).layer(workers::import_limit())),
+        ("/workers/import", post(workers::import)),
         ("/workers/{id}", get(workers::one).patch(workers::change)),
         ("/teams", get(teams::list).post(teams::add)),
         ("/terminals", get(terminals::list)),

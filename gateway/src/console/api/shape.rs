@@ -5,10 +5,10 @@ use jiff::tz::Offset;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::mask;
 use crate::ops::alarms::Alarm;
 use crate::ops::board::{PlatformStatus, TerminalStatus};
 use crate::punch::*;
-use crate::roster::mask;
 use crate::store::{Depth, PunchRow, UploadRow};
 
 /// RFC 3339 with the site's offset; fractions only where there are some.

@@ -4,12 +4,12 @@ use axum::extract::{Path, State};
 use jiff::tz::Offset;
 use serde_json::{Value, json};
 
+use super::super::Here;
 use super::super::problem::Problem;
-use super::super::{Here, mask};
 use super::punches::uploads_of;
 use super::shape::{self, time};
+use crate::mask;
 use crate::punch::*;
-use crate::roster;
 use crate::store::Story;
 
 /// The whole story of one punch.
@@ -86,10 +86,10 @@ fn presented(punch: &Punch) -> Value {
 }
 
 fn credential(credential: &Credential) -> Value {
-    let masked = |text: &str| String::from_utf8_lossy(&mask::evidence(text.as_bytes())).into_owned();
+    let masked = |text: &str| mask::numbers(text).into_owned();
     let (kind, value) = match credential {
         Credential::CustomId(id) => ("custom-id", masked(id)),
-        Credential::IdNumber(number) => ("id-number", roster::mask::id_number(number)),
+        Credential::IdNumber(number) => ("id-number", mask::id_number(number)),
         Credential::Badge(badge) => ("badge", badge.to_string()),
         Credential::Badge24(low) => ("badge-24", BadgeOnRoster::Low24(*low).to_string()),
         Credential::TerminalPerson(row) => ("terminal-person", row.clone()),

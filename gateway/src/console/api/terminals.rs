@@ -119,7 +119,7 @@ impl Console {
             direction: terminal.direction.as_str().to_owned(),
             at: self.context.clock.now(),
         };
-        self.context.store.append(vec![Fact::Adoption(adoption)]).await?;
+        let appended = self.context.store.append(vec![Fact::Adoption(adoption)]).await?;
         self.context.hub.adopt(terminal.clone());
         self.context.ops.board.edit_terminal(&terminal.serial, |status| {
             status.id = terminal.id.clone();
@@ -128,6 +128,9 @@ impl Console {
         });
         self.context.ops.alarms.clear(Kind::TerminalPending, &terminal.serial);
         tracing::info!(terminal = %terminal.id, serial = terminal.serial, "terminal approved on the console");
+        if let Some(appended) = appended.last() {
+            self.applied(appended.seq).await;
+        }
         let greeting = self.context.hub.order(&terminal.serial, Order::Adopted).await;
         Ok((terminal, greeting))
     }

@@ -5,28 +5,23 @@
 //! for the bearer of the token who asks for them, which is logged.
 
 use axum::Json;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::super::Here;
 use super::super::auth::Access;
 use super::super::problem::{Problem, field};
-use super::super::{Console, Here};
-use super::body::{self, CSV_LIMIT};
+use super::body::{self, WORKER_LIMIT};
 use super::parameters::Parameters;
+use super::roster::{Imported, nothing_imported};
 use super::shape;
 use crate::config::Employer;
-use crate::punch::{Fact, Worker, WorkerId};
-use crate::roster::{self, RowProblem};
+use crate::punch::{Worker, WorkerId};
+use crate::roster::{self, RosterFile, RowProblem};
 
 type Fields = Map<String, Value>;
-
-/// The import takes larger bodies than the rest of the console.
-pub fn import_limit() -> DefaultBodyLimit {
-    DefaultBodyLimit::max(CSV_LIMIT)
-}
 
 /// The roster, by worker id.
 pub async fn list(State(console): Here, access: Access, mut given: Parameters) -> Result<Json<Value>, Problem> {
@@ -72,16 +67,19 @@ fn revealed(given: &mut Parameters, access: Access, what: &str) -> Result<bool, 
 }
 
 /// Adds one worker.
-pub async fn add(State(console): Here, body::Json(fields): body::Json<Fields>) -> Result<Response, Problem> {
+pub async fn add(
+    State(console): Here,
+    body::Json(fields): body::Json<Fields, WORKER_LIMIT>,
+) -> Result<Response, Problem> {
     let _turn = console.roster_turn().await;
-    let worker = read_one(&fields, &console.context.config.employers)?;
+    let (worker, file) = read_one(&fields, &console.context.config.employers)?;
     let id = worker.worker_id.clone();
     let existing = console.roster().await;
     if existing.iter().any(|known| known.worker_id == id) {
         return Err(Problem::conflict(format!("{id} is on the roster already; change it with PATCH")));
     }
     let shape = shape::worker(&worker, false);
-    console.take_over(vec![worker], &existing).await?;
+    console.take_over(file, &existing).await?;
     let location = [(header::LOCATION, format!("/api/v1/workers/{id}"))];
     Ok((StatusCode::CREATED, location, Json(shape)).into_response())
 }
@@ -90,15 +88,15 @@ pub async fn add(State(console): Here, body::Json(fields): body::Json<Fields>) -
 pub async fn change(
     State(console): Here,
     Path(id): Path<String>,
-    body::Json(changes): body::Json<Fields>,
+    body::Json(changes): body::Json<Fields, WORKER_LIMIT>,
 ) -> Result<Json<Value>, Problem> {
     let _turn = console.roster_turn().await;
     let known = console.worker(&id).await?;
     let fields = changed(&known, changes)?;
-    let worker = read_one(&fields, &console.context.config.employers)?;
+    let (worker, file) = read_one(&fields, &console.context.config.employers)?;
     let shape = shape::worker(&worker, false);
     let existing = console.roster().await;
-    console.take_over(vec![worker], &existing).await?;
+    console.take_over(file, &existing).await?;
     Ok(Json(shape))
 }
 
@@ -118,33 +116,24 @@ fn changed(known: &Worker, changes: Fields) -> Result<Fields, Problem> {
     Ok(fields)
 }
 
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Imported {
-    workers: usize,
-    added: usize,
-    changed: usize,
-    unchanged: usize,
-}
-
 /// Merges a roster file: all its rows, or none and every problem.
-pub async fn import(State(console): Here, body::Csv(file): body::Csv) -> Result<Json<Imported>, Problem> {
+pub async fn import(
+    State(console): Here,
+    body::Csv { file, turn: _one_file }: body::Csv,
+) -> Result<Json<Imported>, Problem> {
     let employers = console.context.config.employers.clone();
     let parsed = tokio::task::spawn_blocking(move || roster::parse(&file, &employers)).await;
     let parsed = parsed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-    let workers = parsed.map_err(nothing_imported)?;
+    let file = parsed.map_err(nothing_imported)?;
     let _turn = console.roster_turn().await;
     let existing = console.roster().await;
-    let imported = console.take_over(workers, &existing).await?;
+    let imported = console.take_over(file, &existing).await?;
     tracing::info!(?imported, "roster imported");
     Ok(Json(imported))
 }
 
-fn nothing_imported(problems: Vec<RowProblem>) -> Problem {
-    Problem::content(format!("nothing was imported; {} problems", problems.len()), problems)
-}
-
 /// Reads a JSON object as the one row of a roster file.
-fn read_one(fields: &Fields, employers: &[Employer]) -> Result<Worker, Problem> {
+fn read_one(fields: &Fields, employers: &[Employer]) -> Result<(Worker, RosterFile), Problem> {
     let wrong = |problems| Problem::content("the worker cannot go onto the roster", problems);
     let mut cells = Vec::with_capacity(fields.len());
     for (name, value) in fields {
@@ -153,9 +142,11 @@ fn read_one(fields: &Fields, employers: &[Employer]) -> Result<Worker, Problem> 
     let mut file = csv::Writer::from_writer(Vec::new());
     let written = file.write_record(fields.keys()).and_then(|()| file.write_record(&cells));
     let text = written.ok().and_then(|()| file.into_inner().ok()).expect("writing to a Vec cannot fail");
-    let mut workers = roster::parse(&text, employers).map_err(|problems| wrong(without_lines(problems)))?;
-    let problem = || wrong(vec![field("worker_id", "", "is missing")]);
-    workers.pop().ok_or_else(problem)
+    let mut file = roster::parse(&text, employers).map_err(|problems| wrong(without_lines(problems)))?;
+    file.named.iter_mut().for_each(|named| named.line = None);
+    let worker = file.workers.first().cloned();
+    let worker = worker.ok_or_else(|| wrong(vec![field("worker_id", "", "is missing")]))?;
+    Ok((worker, file))
 }
 
 fn cell(value: &Value) -> Option<String> {
@@ -171,61 +162,6 @@ fn cell(value: &Value) -> Option<String> {
 /// A JSON body has no lines.
 fn without_lines(problems: Vec<RowProblem>) -> Vec<RowProblem> {
     problems.into_iter().map(|problem| RowProblem { line: None, ..problem }).collect()
-}
-
-impl Console {
-    async fn roster_turn(&self) -> tokio::sync::SemaphorePermit<'_> {
-        self.roster.acquire().await.expect("the semaphore is never closed")
-    }
-
-    async fn roster(&self) -> Vec<Worker> {
-        self.context.store.read(|view| view.workers()).await
-    }
-
-    async fn worker(&self, id: &str) -> Result<Worker, Problem> {
-        let wanted = WorkerId::from(id);
-        let found = self.context.store.read(move |view| view.worker(&wanted)).await;
-        found.ok_or_else(|| Problem::not_found(format!("there is no worker {id}")))
-    }
-
-    /// Makes new and changed workers durable, all of them or none, unless they take what is another's.
-    async fn take_over(&self, workers: Vec<Worker>, existing: &[Worker]) -> Result<Imported, Problem> {
-        let conflicts = roster::conflicts(&workers, existing);
-        if !conflicts.is_empty() {
-            return Err(nothing_imported(conflicts));
-        }
-        let (imported, facts) = differences(workers, existing);
-        if facts.is_empty() {
-            return Ok(imported);
-        }
-        let appended = self.context.store.append(facts).await?;
-        if let Some(last) = appended.last() {
-            self.applied(last.seq).await;
-        }
-        Ok(imported)
-    }
-}
-
-/// Only what differs becomes a fact.
-fn differences(workers: Vec<Worker>, existing: &[Worker]) -> (Imported, Vec<Fact>) {
-    let known: std::collections::HashMap<&WorkerId, &Worker> =
-        existing.iter().map(|worker| (&worker.worker_id, worker)).collect();
-    let mut imported = Imported { workers: workers.len(), ..Imported::default() };
-    let mut facts = Vec::new();
-    for worker in workers {
-        match known.get(&worker.worker_id) {
-            Some(same) if **same == worker => imported.unchanged += 1,
-            Some(_) => {
-                imported.changed += 1;
-                facts.push(Fact::Worker(worker));
-            }
-            None => {
-                imported.added += 1;
-                facts.push(Fact::Worker(worker));
-            }
-        }
-    }
-    (imported, facts)
 }
 
 #[cfg(test)]
@@ -255,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_worker_as_json_obeys_the_rules_of_a_roster_row() {
-        let worker = read_one(&fields(), &employers()).unwrap();
+        let (worker, _) = read_one(&fields(), &employers()).unwrap();
         assert_eq!((worker.team.name.as_str(), worker.leader), ("钢筋, 一班", true));
         let wrong = Fields::from_iter([("badge".to_owned(), json!("what"))]);
         let problem = read_one(&fields().into_iter().chain(wrong).collect(), &employers()).unwrap_err();
@@ -266,32 +202,20 @@ mod tests {
 
     #[test]
     fn what_a_client_read_masked_it_may_send_back_unchanged() {
-        let known = read_one(&fields(), &employers()).unwrap();
+        let (known, _) = read_one(&fields(), &employers()).unwrap();
         for reveal in [true, false] {
             let Value::Object(mut sent) = shape::worker(&known, reveal) else { unreachable!() };
             sent["phone"] = json!("13900000002");
-            let changed = read_one(&changed(&known, sent).unwrap(), &employers()).unwrap();
+            let (changed, _) = read_one(&changed(&known, sent).unwrap(), &employers()).unwrap();
             assert_eq!(changed, Worker { phone: Some("13900000002".to_owned()), ..known.clone() });
         }
     }
 
     #[test]
     fn null_empties_a_field_and_the_id_stays() {
-        let known = read_one(&fields(), &employers()).unwrap();
+        let (known, _) = read_one(&fields(), &employers()).unwrap();
         let emptied = changed(&known, Fields::from_iter([("badge".to_owned(), Value::Null)])).unwrap();
-        assert_eq!(read_one(&emptied, &employers()).unwrap().badge, None);
+        assert_eq!(read_one(&emptied, &employers()).unwrap().0.badge, None);
         assert!(changed(&known, Fields::from_iter([("worker_id".to_owned(), json!("W0002"))])).is_err());
-    }
-
-    #[test]
-    fn an_import_writes_only_what_differs() {
-        let known = read_one(&fields(), &employers()).unwrap();
-        let moved = Worker { phone: None, ..known.clone() };
-        let newcomer = Worker { worker_id: "W0002".into(), ..known.clone() };
-        let (imported, facts) = differences(vec![known.clone()], std::slice::from_ref(&known));
-        assert_eq!((imported.unchanged, facts.len()), (1, 0));
-        let (imported, facts) = differences(vec![moved, newcomer], &[known]);
-        assert_eq!(imported, Imported { workers: 2, added: 1, changed: 1, unchanged: 0 });
-        assert_eq!(facts.len(), 2);
     }
 }

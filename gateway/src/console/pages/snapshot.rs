@@ -6,10 +6,10 @@ use jiff::tz::Offset;
 
 use super::super::Context;
 use super::super::api::uploads_of;
+use crate::mask;
 use crate::ops::alarms::Alarm;
 use crate::ops::board::{PlatformStatus, TerminalStatus};
 use crate::punch::*;
-use crate::roster::mask;
 use crate::store::{Depth, Presence, PunchRow, StoreHealth, UploadRow, View};
 
 /// Punches on the page.

@@ -138,7 +138,7 @@ fn pending(serial: &str) -> TerminalStatus {
 }
 
 #[tokio::test]
-async fn an_approved_terminal_is_known_at_once_and_after_a_restart() {
+async fn an_approved_terminal_is_known_at_once_and_stands_in_the_ledger() {
     let rig = Rig::start().await;
     let context = &rig.console.context;
     context.ops.board.set_terminal(pending("1306612"));

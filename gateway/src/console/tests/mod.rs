@@ -177,7 +177,7 @@ fn at(text: &str) -> UnixMs {
 }
 
 /// A worker whose numbers are invented.
-fn worker(id: &str, name: &str, id_number: &str) -> Worker {
+pub(super) fn worker(id: &str, name: &str, id_number: &str) -> Worker {
     Worker {
         worker_id: id.into(),
         name: name.to_owned(),

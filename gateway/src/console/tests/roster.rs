@@ -1,5 +1,7 @@
 //! The roster over the API.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::*;
@@ -106,8 +108,9 @@ async fn bodies_of_another_kind_or_size_are_refused() {
     let json = Caller::bearer().with("content-type", "text/csv");
     rig.send("POST", "/api/v1/workers", &json, "{}").await.problem(415);
     rig.send("POST", "/api/v1/workers", &JSON_CALLER, "{").await.problem(400);
-    rig.send("POST", "/api/v1/workers", &JSON_CALLER, "x".repeat(JSON_LIMIT + 1)).await.problem(413);
-    import(&rig, &"x".repeat(7 << 20)).await.problem(413);
+    rig.send("POST", "/api/v1/workers", &JSON_CALLER, "x".repeat((2 << 20) + 1)).await.problem(413);
+    rig.send("POST", "/api/v1/teams", &JSON_CALLER, "x".repeat(JSON_LIMIT + 1)).await.problem(413);
+    import(&rig, &"x".repeat((64 << 20) + 1)).await.problem(413);
     rig.stop().await;
 }
 
@@ -129,4 +132,171 @@ async fn two_changes_at_once_cannot_give_one_badge_to_two_workers() {
     statuses.sort_unstable();
     assert_eq!(statuses, [201, 422]);
     rig.stop().await;
+}
+
+const FACE: &[u8] = include_bytes!("../../../../tests/fixtures/mqtt_face/face_tiny.jpg");
+const WITH_PHOTO: &str = "worker_id,name,id_number,employer,team,trade,photo\n";
+
+fn first_with(photo: &str) -> String {
+    format!("W0001,张建国,110101199003070070,昌建总承包,木工班,020,{photo}\n")
+}
+
+fn second_with(photo: &str) -> String {
+    format!("W0002,李四,11010519491231002X,昌建总承包,钢筋班,020,{photo}\n")
+}
+
+async fn stored(rig: &Rig, hash: PhotoHash) -> Option<bytes::Bytes> {
+    rig.console.context.store.photo(hash).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_registrar_brings_the_pictures_in_the_roster_file() {
+    let rig = Rig::start().await;
+    let (face, hash) = (STANDARD.encode(FACE), PhotoHash::of(FACE));
+    let done = import(&rig, &format!("{WITH_PHOTO}{}{}", first_with(&face), second_with(""))).await.ok();
+    assert_eq!(done, json!({"workers": 2, "added": 2, "changed": 0, "unchanged": 0}));
+    assert_eq!(stored(&rig, hash).await.as_deref(), Some(FACE));
+    assert_eq!(rig.get("/api/v1/workers/W0001").await.ok()["photo"], hash.to_string());
+    assert_eq!(rig.get("/api/v1/workers/W0002").await.ok()["photo"], Value::Null);
+
+    let facts = rig.console.context.store.counters().facts;
+    for again in [face, hash.to_string()] {
+        let done = import(&rig, &format!("{WITH_PHOTO}{}", first_with(&again))).await.ok();
+        assert_eq!(done["unchanged"], 1, "the same picture, by itself or by its hash, changes nothing");
+    }
+    assert_eq!(rig.console.context.store.counters().facts, facts);
+    let done = import(&rig, &format!("{WITH_PHOTO}{}", second_with(&hash.to_string()))).await.ok();
+    assert_eq!(done["changed"], 1, "a photo that the gateway has needs its hash only");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_hash_without_a_picture_is_a_problem_of_its_line() {
+    let rig = Rig::start().await;
+    let unknown = "ab".repeat(32);
+    let face = STANDARD.encode(FACE);
+    let refused =
+        import(&rig, &format!("{WITH_PHOTO}{}{}", first_with(&face), second_with(&unknown))).await.problem(422);
+    assert_eq!(refused["errors"].as_array().map(Vec::len), Some(1), "{refused}");
+    let error = &refused["errors"][0];
+    assert_eq!((&error["line"], &error["worker_id"], &error["column"]), (&json!(3), &json!("W0002"), &json!("photo")));
+    assert_eq!(rig.get("/api/v1/workers").await.ok()["workers"], json!([]), "nothing was imported");
+    assert_eq!(stored(&rig, PhotoHash::of(FACE)).await, None);
+
+    let named = PhotoHash::of(FACE).to_string();
+    import(&rig, &format!("{WITH_PHOTO}{}{}", first_with(&named), second_with(&face))).await.ok();
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn no_worker_names_a_picture_that_could_not_be_stored() {
+    let rig = Rig::start().await;
+    let photos = rig.console.context.config.data_dir.join("photos");
+    let shelf = photos.join(&PhotoHash::of(FACE).to_string()[..2]);
+    std::fs::remove_dir(&shelf).unwrap();
+    let file = format!("{WITH_PHOTO}{}", first_with(&STANDARD.encode(FACE)));
+    import(&rig, &file).await.problem(503);
+    assert_eq!(rig.get("/api/v1/workers").await.ok()["workers"], json!([]));
+    std::fs::create_dir(&shelf).unwrap();
+    import(&rig, &file).await.ok();
+    assert_eq!(stored(&rig, PhotoHash::of(FACE)).await.as_deref(), Some(FACE));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_as_json_has_a_picture_too() {
+    let rig = Rig::start().await;
+    let mut large = FACE.to_vec();
+    large.resize(1 << 20, 0);
+    let row = json!({"worker_id": "W0001", "name": "张建国", "id_number": "110101199003070070", "employer": "昌建总承包",
+                     "team": "木工班", "trade": "木工", "photo": STANDARD.encode(&large)});
+    let added = rig.post("/api/v1/workers", row).await.ok();
+    assert_eq!(added["photo"], PhotoHash::of(&large).to_string());
+    assert_eq!(stored(&rig, PhotoHash::of(&large)).await.map(|jpeg| jpeg.len()), Some(1 << 20));
+
+    let patch = async |body: Value| rig.send("PATCH", "/api/v1/workers/W0001", &JSON_CALLER, body.to_string()).await;
+    let changed = patch(json!({"photo": format!("data:image/jpeg;base64,{}", STANDARD.encode(FACE))})).await.ok();
+    assert_eq!(changed["photo"], PhotoHash::of(FACE).to_string());
+    let refused = patch(json!({"photo": "ab".repeat(32)})).await.problem(422);
+    assert_eq!((&refused["errors"][0]["column"], &refused["errors"][0]["line"]), (&json!("photo"), &Value::Null));
+    large.push(0);
+    let refused = patch(json!({"photo": STANDARD.encode(&large)})).await;
+    assert!(refused.problem(422).to_string().contains("largest that is taken"), "{}", refused.text);
+    assert!(refused.text.len() < 1000, "the picture is not sent back");
+    assert_eq!(patch(json!({"team": "钢筋班"})).await.ok()["photo"], PhotoHash::of(FACE).to_string());
+    assert_eq!(patch(json!({"photo": null})).await.ok()["photo"], Value::Null);
+    rig.stop().await;
+}
+
+/// The disk has lost a photo: the worker can be changed all the same, but nobody new may get it.
+#[tokio::test]
+async fn a_worker_whose_photo_is_gone_can_still_leave() {
+    let rig = Rig::start().await;
+    let gone = PhotoHash([0xAB; 32]);
+    let worker = Worker { photo: Some(gone), ..worker("W0001", "张建国", "110101199003070070") };
+    rig.append(vec![Fact::Worker(worker)]).await;
+    let left = json!({"left_on": "2026-05-05"}).to_string();
+    rig.send("PATCH", "/api/v1/workers/W0001", &JSON_CALLER, left).await.ok();
+    let refused = import(&rig, &format!("{WITH_PHOTO}{}", second_with(&gone.to_string()))).await.problem(422);
+    assert_eq!(refused["errors"][0]["line"], 2);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn five_hundred_workers_with_pictures_of_sixty_kib_fit() {
+    let rig = Rig::start().await;
+    let mut file = WITH_PHOTO.to_owned();
+    for number in 0..500_u32 {
+        let mut jpeg = FACE.to_vec();
+        jpeg.resize(60 * 1024 - 4, 0);
+        jpeg.extend(number.to_be_bytes());
+        let (id_number, photo) = (id_number(number), STANDARD.encode(&jpeg));
+        file += &format!("W{number},张三,{id_number},昌建总承包,木工班,020,{photo}\n");
+    }
+    assert!(file.len() > 38 << 20);
+    assert_eq!(import(&rig, &file).await.ok()["added"], 500);
+    let shelves = std::fs::read_dir(rig.console.context.config.data_dir.join("photos")).unwrap();
+    let photos: usize = shelves.map(|shelf| std::fs::read_dir(shelf.unwrap().path()).unwrap().count()).sum();
+    assert_eq!(photos, 500);
+    rig.stop().await;
+}
+
+/// An identity number with a right check digit (GB 11643) for each number below 1000.
+fn id_number(number: u32) -> String {
+    let body = format!("11010119900307{number:03}");
+    let weighted = body.bytes().enumerate().map(|(place, digit)| u32::from(digit - b'0') * (1 << (17 - place)) % 11);
+    let check = (12 - weighted.sum::<u32>() % 11) % 11;
+    format!("{body}{}", if check == 10 { "X".to_owned() } else { check.to_string() })
+}
+
+#[tokio::test]
+async fn there_is_one_roster_file_in_memory_at_a_time() {
+    let rig = Rig::start().await;
+    let file = format!("{HEADER}{FIRST}");
+    let started = std::sync::Arc::new(tokio::sync::Notify::new());
+    let (begun, more) = (started.clone(), tokio_util::sync::CancellationToken::new());
+    let (rest, go_on) = (file.clone(), more.clone());
+    let slow = futures_util::stream::once(async move {
+        begun.notify_one();
+        go_on.cancelled().await;
+        Ok::<_, std::io::Error>(rest)
+    });
+    let caller = Caller::bearer().with("content-type", "text/csv");
+    let first = rig.send("POST", "/api/v1/workers/import", &caller, Body::from_stream(slow));
+    let second = async {
+        started.notified().await;
+        import(&rig, &file).await.problem(503);
+        more.cancel();
+    };
+    let (first, ()) = tokio::join!(first, second);
+    assert_eq!(first.ok()["added"], 1);
+    assert_eq!(import(&rig, &file).await.ok()["unchanged"], 1);
+    rig.stop().await;
+}
+
+#[test]
+fn an_import_has_more_time_than_other_requests() {
+    assert!(crate::console::api::paths().any(|path| format!("/api/v1{path}") == IMPORT_PATH));
+    assert_eq!(time_limit(IMPORT_PATH), IMPORT_TIMEOUT);
+    assert_eq!(time_limit("/api/v1/workers"), REQUEST_TIMEOUT);
 }

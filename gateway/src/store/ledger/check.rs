@@ -99,7 +99,25 @@ impl Report {
     }
 }
 
-/// Checks a whole ledger directory.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { segments, facts, last_seq, abandoned, .. } = self;
+        writeln!(f, "{facts} facts in {segments} segments, the last is {last_seq}")?;
+        writeln!(f, "head {}", hex::encode(self.head))?;
+        if *abandoned > 0 {
+            writeln!(f, "{abandoned} facts were never acknowledged, because their sync failed, and do not count")?;
+        }
+        if let Some(Damage { at, length }) = self.open_end {
+            writeln!(f, "segment {}, offset {}: {length} bytes of an unfinished write", at.segment, at.offset)?;
+        }
+        for finding in &self.findings {
+            writeln!(f, "{finding}")?;
+        }
+        write!(f, "{}", if self.is_sound() { "sound" } else { "NOT SOUND" })
+    }
+}
+
+/// Checks a whole ledger directory: `ledger/` of the data directory.
 pub fn verify(dir: &Path) -> io::Result<Report> {
     let mut checker = Checker::new();
     let mut walk = Walk::all(dir);

@@ -93,17 +93,24 @@ fn line(frame: &PlacedFrame) -> Result<Line, ExportError> {
         hash: hex::encode(frame.hash()),
         previous_hash: hex::encode(frame.header.previous),
         kind: kind.to_lowercase(),
-        fact: readable(fact),
+        fact: readable("", fact),
     })
 }
 
-/// Byte strings as text when they are text, else as hex: JSON would make lists of numbers of them.
-fn readable(value: Value) -> Value {
+/// Byte strings as hex, what a terminal sent as text when it is text: JSON would make lists of numbers of them.
+fn readable(name: &str, value: Value) -> Value {
     match value {
-        Value::Object(object) => object.into_iter().map(|(key, value)| (key, readable(value))).collect(),
+        Value::Object(object) => object
+            .into_iter()
+            .map(|(name, value)| {
+                let value = readable(&name, value);
+                (name, value)
+            })
+            .collect(),
         Value::Array(items) => match bytes(&items) {
-            Some(bytes) => Value::String(text_or_hex(bytes)),
-            None => items.into_iter().map(readable).collect(),
+            Some(bytes) if name == "raw" => Value::String(text_or_hex(bytes)),
+            Some(bytes) => Value::String(hex::encode(bytes)),
+            None => items.into_iter().map(|item| readable(name, item)).collect(),
         },
         other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => other,
     }
@@ -118,10 +125,6 @@ fn bytes(items: &[Value]) -> Option<Vec<u8>> {
 }
 
 fn text_or_hex(bytes: Vec<u8>) -> String {
-    const HASH_LENGTHS: [usize; 2] = [16, 32];
-    if HASH_LENGTHS.contains(&bytes.len()) {
-        return hex::encode(bytes);
-    }
     match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => format!("hex:{}", hex::encode(error.into_bytes())),

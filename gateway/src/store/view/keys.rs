@@ -101,6 +101,16 @@ pub fn punch(id: PunchId) -> Key {
     Builder::new(b'p').bytes(&id.0).0
 }
 
+/// The beginnings of the keys of punches and other records.
+pub fn records() -> [&'static [u8]; 2] {
+    [b"p", b"x"]
+}
+
+/// The digest in the key of a punch or another record.
+pub fn digest(key: &[u8]) -> Option<&[u8; 16]> {
+    key.get(1..)?.try_into().ok()
+}
+
 pub fn row(seq: Seq) -> Key {
     Builder::new(b's').seq(seq).0
 }

@@ -4,6 +4,8 @@ pub mod apply;
 pub mod engine;
 pub mod keys;
 pub mod listing;
+pub mod outboxes;
 pub mod query;
+mod roster;
 pub mod rows;
 pub mod staging;

@@ -9,7 +9,6 @@ pub mod desk;
 mod errands;
 pub mod lenient;
 mod numbers;
-pub mod photo;
 mod presence;
 pub mod record;
 pub mod session;

@@ -5,10 +5,11 @@
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
 
+use super::Now;
 use super::codec::{Message, Object};
 use super::lenient::{EchoId, string_of};
-use super::{Now, photo};
 use crate::config::DirectionRule;
+use crate::photo;
 use crate::punch::{
     Badge, Credential, Direction, DirectionSource, Method, Punch, PunchId, Stranger, TerminalSays, TimeSource, UnixMs,
 };
@@ -105,7 +106,7 @@ impl Record {
             qr: info.text("szQrCodeData"),
             time: info.text("time"),
             push_type: info.number("PushType"),
-            photo: info.raw("pic").and_then(string_of).and_then(|text| photo::decode(&text)),
+            photo: info.raw("pic").and_then(string_of).and_then(|text| photo::decode(&text).ok()),
         }
     }
 
@@ -251,7 +252,7 @@ impl Snap {
         Snap {
             id: message.info.echo("SnapID"),
             time: message.info.text("time"),
-            photo: message.info.raw("pic").and_then(string_of).and_then(|text| photo::decode(&text)),
+            photo: message.info.raw("pic").and_then(string_of).and_then(|text| photo::decode(&text).ok()),
         }
     }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::dictionary::direction_of;
 use super::{Mohurd, civil};
+use crate::mask;
 use crate::punch::UnixMs;
 use crate::upload::profiles::{Answer, Ending, ItemError, PunchKey, Request, Rows, TeamRow, WorkerRow};
 
@@ -234,33 +235,9 @@ fn text_of(value: &Value) -> Option<String> {
     }
 }
 
-/// Identity numbers are cut out, because this text goes to logs and pages.
+/// Personal numbers are masked, because this text goes to logs and pages.
 fn shortened(text: &str) -> String {
-    mask_numbers(text).chars().take(TEXT_LIMIT).collect()
-}
-
-/// Replaces the middle of every run of 15 or more digits.
-fn mask_numbers(text: &str) -> String {
-    let mut masked = String::with_capacity(text.len());
-    let mut run = String::new();
-    for character in text.chars().chain(std::iter::once('\0')) {
-        if character.is_ascii_digit() {
-            run.push(character);
-            continue;
-        }
-        if run.len() >= 15 {
-            masked.push_str(&run[..6]);
-            masked.push_str("********");
-            masked.push_str(&run[run.len() - 2..]);
-        } else {
-            masked.push_str(&run);
-        }
-        run.clear();
-        if character != '\0' {
-            masked.push(character);
-        }
-    }
-    masked
+    mask::numbers(text).chars().take(TEXT_LIMIT).collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,221 @@
+//! The rules of uploads: which punch waits in which outbox, and where each subject stands with each platform.
+
+use super::apply::presence;
+use super::engine::ViewError;
+use super::keys::{self, SubjectKey};
+use super::rows::{self, PlatformEntry, PunchEntry, UploadEntry};
+use super::staging::Staging;
+use crate::punch::*;
+use crate::store::{Outgoing, Presence, PunchRow, UploadRow};
+
+/// Puts a verified punch into one outbox. A punch that this platform has had is left alone, but while it waits there
+/// it leaves as it was judged last.
+pub fn enqueue_for(staging: &mut Staging, platform: &PlatformName, row: &PunchRow) -> Result<(), ViewError> {
+    let Some(outgoing) = outgoing(row) else { return Ok(()) };
+    let subject = SubjectKey::punch(row.seq);
+    let before = staging.get::<UploadEntry>(&keys::upload(platform, &subject))?;
+    if before.as_ref().is_some_and(|entry| !is_at_rest(entry.row.state)) {
+        return Ok(());
+    }
+    staging.put(keys::outgoing(platform, row.seq), &outgoing);
+    if before.is_none() {
+        let changed_at = row.judgement.as_ref().map_or(row.received_at, |judgement| judgement.at);
+        let queued = UploadRow {
+            state: UploadState::Queued,
+            attempts: 0,
+            job: None,
+            serial: None,
+            external: None,
+            reason: None,
+            changed_at,
+        };
+        put_upload(staging, platform, &subject, &Subject::Punch(row.id), None, queued);
+        count_platform(staging, platform, |counts| counts.open += 1)?;
+    }
+    Ok(())
+}
+
+fn outgoing(row: &PunchRow) -> Option<Outgoing> {
+    let Presence { worker, punch, terminal, time, direction } = presence(row)?;
+    Some(Outgoing { seq: row.seq, punch, worker, terminal, time, direction, method: row.method, photo: row.photo })
+}
+
+/// In the outbox and not on its way.
+pub fn is_at_rest(state: UploadState) -> bool {
+    match state {
+        UploadState::Queued | UploadState::Waiting => true,
+        UploadState::Sending
+        | UploadState::Accepted
+        | UploadState::Confirmed
+        | UploadState::Refused
+        | UploadState::Unknown => false,
+    }
+}
+
+/// Applies an upload step to one of its punches.
+pub fn apply_punch_step(
+    staging: &mut Staging,
+    step: &UploadStep,
+    subject: &Subject,
+    punch: Seq,
+) -> Result<(), ViewError> {
+    let key = SubjectKey::punch(punch);
+    let before = staging.get::<UploadEntry>(&keys::upload(&step.platform, &key))?.map(|entry| entry.row);
+    let row = advance(before.as_ref(), step);
+    let (old, new) = (before.map(|row| row.state), row.state);
+    put_upload(staging, &step.platform, &key, subject, old, row);
+    count_receipt(staging, &step.platform, old, new)?;
+    if new.is_settled() {
+        return leave_outbox(staging, &step.platform, punch);
+    }
+    let entry = staging.get::<PunchEntry>(&keys::row(punch))?;
+    match entry.and_then(|entry| outgoing(&entry.row)) {
+        Some(outgoing) => enter_outbox(staging, &step.platform, &outgoing, new),
+        // It was judged again while it was on its way, and came back.
+        None if is_at_rest(new) => drop_upload(staging, &step.platform, punch, new),
+        None => Ok(()),
+    }
+}
+
+/// A subject's row after a step.
+pub fn advance(before: Option<&UploadRow>, step: &UploadStep) -> UploadRow {
+    let (state, serial, external, reason) = match &step.step {
+        Step::Waiting { reason } => (UploadState::Waiting, None, None, Some(reason)),
+        Step::Sending { request_hash: _ } => (UploadState::Sending, None, None, None),
+        Step::Accepted { serial } => (UploadState::Accepted, Some(serial), None, None),
+        Step::Confirmed { external, note } => (UploadState::Confirmed, None, external.as_ref(), note.as_ref()),
+        Step::Refused { reason } => (UploadState::Refused, None, None, Some(reason)),
+        Step::Requeued { reason } => (UploadState::Queued, None, None, Some(reason)),
+        Step::Unknown { reason } => (UploadState::Unknown, None, None, Some(reason)),
+    };
+    let carried = state != UploadState::Waiting;
+    let job = (step.job, step.method.clone());
+    UploadRow {
+        state,
+        attempts: before.map_or(0, |row| row.attempts) + u32::from(state == UploadState::Sending),
+        job: if carried { Some(job) } else { before.and_then(|row| row.job.clone()) },
+        serial: serial.map(|text| rows::short(text)),
+        external: external.map(|text| rows::short(text)).or_else(|| before.and_then(|row| row.external.clone())),
+        reason: reason.map(|text| rows::short(text)),
+        changed_at: step.at,
+    }
+}
+
+/// States that have an index of their own: queued punches are in the outbox, and confirmed ones are the history.
+fn is_indexed(state: UploadState) -> bool {
+    match state {
+        UploadState::Queued | UploadState::Confirmed => false,
+        UploadState::Waiting
+        | UploadState::Sending
+        | UploadState::Accepted
+        | UploadState::Refused
+        | UploadState::Unknown => true,
+    }
+}
+
+/// Writes a subject's row and keeps the index of states right.
+pub fn put_upload(
+    staging: &mut Staging,
+    platform: &PlatformName,
+    key: &SubjectKey,
+    subject: &Subject,
+    before: Option<UploadState>,
+    row: UploadRow,
+) {
+    if let Some(before) = before.filter(|before| is_indexed(*before) && *before != row.state) {
+        staging.delete(keys::in_state(platform, before, key));
+    }
+    if is_indexed(row.state) && before != Some(row.state) {
+        staging.put_bytes(keys::in_state(platform, row.state, key), Vec::new());
+    }
+    staging.put(keys::upload(platform, key), &UploadEntry { subject: subject.clone(), row });
+}
+
+/// Forgets that a punch was ever meant for a platform.
+pub fn drop_upload(
+    staging: &mut Staging,
+    platform: &PlatformName,
+    punch: Seq,
+    state: UploadState,
+) -> Result<(), ViewError> {
+    let key = SubjectKey::punch(punch);
+    if is_indexed(state) {
+        staging.delete(keys::in_state(platform, state, &key));
+    }
+    staging.delete(keys::upload(platform, &key));
+    leave_outbox(staging, platform, punch)
+}
+
+/// While it is on its way it stays as it was sent; at rest it waits as it was judged last.
+fn enter_outbox(
+    staging: &mut Staging,
+    platform: &PlatformName,
+    outgoing: &Outgoing,
+    state: UploadState,
+) -> Result<(), ViewError> {
+    let key = keys::outgoing(platform, outgoing.seq);
+    let is_there = staging.contains(&key)?;
+    if !is_there || is_at_rest(state) {
+        staging.put(key, outgoing);
+    }
+    if !is_there {
+        count_platform(staging, platform, |counts| counts.open += 1)?;
+    }
+    Ok(())
+}
+
+fn leave_outbox(staging: &mut Staging, platform: &PlatformName, punch: Seq) -> Result<(), ViewError> {
+    let key = keys::outgoing(platform, punch);
+    if staging.contains(&key)? {
+        staging.delete(key);
+        count_platform(staging, platform, |counts| counts.open = counts.open.saturating_sub(1))?;
+    }
+    Ok(())
+}
+
+fn count_receipt(
+    staging: &mut Staging,
+    platform: &PlatformName,
+    before: Option<UploadState>,
+    now: UploadState,
+) -> Result<(), ViewError> {
+    fn counter(counts: &mut PlatformEntry, state: UploadState) -> Option<&mut u64> {
+        match state {
+            UploadState::Confirmed => Some(&mut counts.confirmed),
+            UploadState::Refused => Some(&mut counts.refused),
+            UploadState::Queued
+            | UploadState::Waiting
+            | UploadState::Sending
+            | UploadState::Accepted
+            | UploadState::Unknown => None,
+        }
+    }
+    if before == Some(now) {
+        return Ok(());
+    }
+    count_platform(staging, platform, |counts| {
+        if let Some(left) = before.and_then(|state| counter(counts, state)) {
+            *left = left.saturating_sub(1);
+        }
+        if let Some(entered) = counter(counts, now) {
+            *entered += 1;
+        }
+    })
+}
+
+fn count_platform(
+    staging: &mut Staging,
+    platform: &PlatformName,
+    change: impl FnOnce(&mut PlatformEntry),
+) -> Result<(), ViewError> {
+    let key = keys::platform(platform);
+    let mut counts = staging.get::<PlatformEntry>(&key)?.unwrap_or_default();
+    change(&mut counts);
+    staging.put(key, &counts);
+    Ok(())
+}
+
+/// Remembers the highest job number of the step's platform.
+pub fn apply_job(staging: &mut Staging, step: &UploadStep) -> Result<(), ViewError> {
+    count_platform(staging, &step.platform, |counts| counts.last_job = counts.last_job.max(step.job.0))
+}
