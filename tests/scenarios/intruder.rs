@@ -98,6 +98,7 @@ async fn a_last_will_reaches_no_further_than_its_client() {
     }
     tokio::time::sleep(NEVER).await;
     untouched(&gateway, &honest).await;
+    assert_eq!(terminals(&gateway.get_json("punches").await), Vec::<String>::new(), "not even in its own name");
     still_served(&gateway, &honest, 1).await;
 }
 
