@@ -5,7 +5,6 @@
 mod cli;
 
 use std::io::{ErrorKind, IsTerminal, Write};
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
