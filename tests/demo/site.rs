@@ -29,8 +29,8 @@ const REMEMBERED: usize = 20_000;
 const WIRE_NOISE: f64 = 0.003;
 
 /// The national rule of one second per method stands; what may be shorter is, so that receipts are soon to be seen.
-const PLATFORM_KEYS: &str = "min_interval_ms = 1000\npoll_interval_ms = 1000\nbatch_wait_s = 3\nreconcile_after_s = 10\n\
-                             missing_worker_fields = \"send\"\n";
+const PLATFORM_KEYS: &str =
+    "min_interval_ms = 1000\npoll_interval_ms = 1000\nbatch_wait_s = 3\nreconcile_after_s = 10\n";
 
 /// The running site.
 pub struct Site {
@@ -158,7 +158,6 @@ impl Site {
 fn platform_options(place: &Place, roster: &InventedSite) -> Options {
     Options {
         general_contractor: roster.employers[0].credit_code.clone(),
-        complete_workers: false,
         book_file: Some(place.book_file()),
         remembered: REMEMBERED,
         ..Options::default()
@@ -206,7 +205,7 @@ fn face(place: &Place, index: usize, gateway: &GatewayProcess) -> Result<FaceLin
 }
 
 async fn import(gateway: &GatewayProcess, roster: &InventedSite) -> Result<(), Trouble> {
-    let body = Some(("text/csv", roster.csv()));
+    let body = Some(("text/csv", roster.csv_with_photos()));
     let answer = gateway.ask(reqwest::Method::POST, "workers/import", body).await;
     match answer.map_err(Trouble::with("roster import"))? {
         (status, _) if status.is_success() => Ok(()),
