@@ -51,6 +51,8 @@ pub struct Standing {
     pub receipts: u64,
     /// Verified and without a receipt.
     pub open: u64,
+    /// Requests that broke the platform's rules.
+    pub violations: usize,
     pub gateway: Option<Vitals>,
     pub demo: Option<Vitals>,
 }
@@ -135,6 +137,7 @@ impl Site {
             rejected: punches("rejected"),
             receipts: metric(&text, "anxin_outbox_confirmed{platform=\"national\"}"),
             open: metric(&text, "anxin_outbox_open{platform=\"national\"}"),
+            violations: self.platform.violations(),
             gateway: self.gateway.pid().and_then(Vitals::of),
             demo: Vitals::of(std::process::id()),
         })
