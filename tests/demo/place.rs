@@ -141,6 +141,6 @@ mod tests {
         drop(place);
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let refused = Place::open(dir.path(), taken.local_addr().unwrap().port(), 0, false).err().unwrap().to_string();
-        assert!(refused.contains("--console-port 1"), "{refused}");
+        assert!(refused.contains("--console-port "), "{refused}");
     }
 }

@@ -29,8 +29,8 @@ const REMEMBERED: usize = 20_000;
 const WIRE_NOISE: f64 = 0.003;
 
 /// The national rule of one second per method stands; what may be shorter is, so that receipts are soon to be seen.
-const PLATFORM_KEYS: &str = "min_interval_ms = 1000\npoll_interval_ms = 1000\nbatch_wait_s = 3\nreconcile_after_s = 10\n\
-                             missing_worker_fields = \"send\"\n";
+const PLATFORM_KEYS: &str =
+    "min_interval_ms = 1000\npoll_interval_ms = 1000\nbatch_wait_s = 3\nreconcile_after_s = 10\n";
 
 /// The running site.
 pub struct Site {
@@ -51,6 +51,8 @@ pub struct Standing {
     pub receipts: u64,
     /// Verified and without a receipt.
     pub open: u64,
+    /// Requests that broke the platform's rules.
+    pub violations: usize,
     pub gateway: Option<Vitals>,
     pub demo: Option<Vitals>,
 }
@@ -135,6 +137,7 @@ impl Site {
             rejected: punches("rejected"),
             receipts: metric(&text, "anxin_outbox_confirmed{platform=\"national\"}"),
             open: metric(&text, "anxin_outbox_open{platform=\"national\"}"),
+            violations: self.platform.violations(),
             gateway: self.gateway.pid().and_then(Vitals::of),
             demo: Vitals::of(std::process::id()),
         })
@@ -158,7 +161,6 @@ impl Site {
 fn platform_options(place: &Place, roster: &InventedSite) -> Options {
     Options {
         general_contractor: roster.employers[0].credit_code.clone(),
-        complete_workers: false,
         book_file: Some(place.book_file()),
         remembered: REMEMBERED,
         ..Options::default()
@@ -206,7 +208,7 @@ fn face(place: &Place, index: usize, gateway: &GatewayProcess) -> Result<FaceLin
 }
 
 async fn import(gateway: &GatewayProcess, roster: &InventedSite) -> Result<(), Trouble> {
-    let body = Some(("text/csv", roster.csv()));
+    let body = Some(("text/csv", roster.csv_with_photos()));
     let answer = gateway.ask(reqwest::Method::POST, "workers/import", body).await;
     match answer.map_err(Trouble::with("roster import"))? {
         (status, _) if status.is_success() => Ok(()),

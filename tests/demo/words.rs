@@ -35,11 +35,11 @@ pub fn welcome(place: &Place, site: &Site) {
 
 /// One line on how things stand.
 pub fn report(standing: &Standing) {
-    let Standing { verified, held, rejected, receipts, open, gateway, demo } = standing;
+    let Standing { verified, held, rejected, receipts, open, violations, gateway, demo } = standing;
     let mib = |vitals: &Option<Vitals>| vitals.map_or(0, |vitals| vitals.rss_kib / 1024);
     say(&format!(
         "有效 verified {verified} · 已回执 confirmed {receipts} · 待回执 open {open} · 暂存 held {held} · 不计 rejected {rejected} \
-         · 内存 memory: 网关 gateway {} MiB, 演示 demo {} MiB",
+         · 违规 rules broken {violations} · 内存 memory: 网关 gateway {} MiB, 演示 demo {} MiB",
         mib(gateway),
         mib(demo),
     ));

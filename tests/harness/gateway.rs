@@ -61,7 +61,7 @@ impl GatewayProcess {
 
     async fn try_start_again(&mut self) -> Result<(), String> {
         assert!(self.child.is_none(), "the gateway runs already");
-        let program = tokio::task::spawn_blocking(binary::path).await.expect("the program is found or built");
+        let program = tokio::task::spawn_blocking(binary::find).await.expect("looking for it does not panic")?;
         let clock = Clock::system();
         let began = clock.instant();
         self.child = Some(self.spawn(program));

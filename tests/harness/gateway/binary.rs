@@ -10,11 +10,17 @@ const PROGRAM: &str = "anxin-gateway";
 /// The program to start: `ANXIN_GATEWAY_BIN` when that is set; else the one in the target directory of the running
 /// program, built in the same profile first when it is missing or older than a source it was made from.
 pub fn path() -> &'static Path {
-    static FOUND: OnceLock<PathBuf> = OnceLock::new();
-    FOUND.get_or_init(|| match std::env::var_os("ANXIN_GATEWAY_BIN") {
-        Some(given) => PathBuf::from(given),
+    find().unwrap_or_else(|trouble| panic!("{trouble}"))
+}
+
+/// The same; says what is wrong when it cannot be built.
+pub fn find() -> Result<&'static Path, String> {
+    static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let found = FOUND.get_or_init(|| match std::env::var_os("ANXIN_GATEWAY_BIN") {
+        Some(given) => Ok(PathBuf::from(given)),
         None => Place::of_running_program().program(),
-    })
+    });
+    found.as_deref().map_err(String::clone)
 }
 
 /// Where cargo put the running program.
@@ -35,17 +41,19 @@ impl Place {
         }
     }
 
-    fn program(&self) -> PathBuf {
+    fn program(&self) -> Result<PathBuf, String> {
         let program = self.profile_dir.join(PROGRAM);
         if !is_newer_than_its_sources(&program) {
-            self.build();
+            self.build()?;
         }
-        assert!(program.is_file(), "cargo built no {}; name the program in ANXIN_GATEWAY_BIN", program.display());
-        program
+        match program.is_file() {
+            true => Ok(program),
+            false => Err(format!("cargo built no {}; name the program in ANXIN_GATEWAY_BIN", program.display())),
+        }
     }
 
     /// Selects packages so that cargo unites the same features as for the running program, and compiles nothing twice.
-    fn build(&self) {
+    fn build(&self) -> Result<(), String> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
         build.current_dir(workspace()).args(["build", "--bin", PROGRAM]);
@@ -61,8 +69,11 @@ impl Place {
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_one_package(name)) {
             build.env_remove(name);
         }
-        let status = build.status().expect("cargo runs");
-        assert!(status.success(), "building {PROGRAM} failed: {build:?}");
+        match build.status() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(format!("building {PROGRAM} failed with {status}: {build:?}")),
+            Err(error) => Err(format!("cargo does not run: {error}: {build:?}")),
+        }
     }
 }
 

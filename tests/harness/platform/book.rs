@@ -65,8 +65,6 @@ pub struct Book {
     pub attendance: Vec<Attendance>,
     /// Requests that broke the interface text; the first thousands at most.
     pub violations: Vec<String>,
-    /// Punches accepted since the platform was started, copies included.
-    pub accepted: u64,
     /// Requests that arrived.
     pub requests: u64,
     places: HashMap<(String, String, String), usize>,

@@ -246,7 +246,6 @@ impl Platform {
                 times: 1,
             });
         }
-        self.book.accepted += punches.len() as u64;
         punches.into_iter().for_each(|punch| self.accept(Line::Attendance(punch)));
         self.book.forget_beyond(self.options.remembered);
         Ok(Value::Null)
