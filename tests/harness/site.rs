@@ -68,7 +68,7 @@ pub struct Site {
 
 impl Site {
     /// Starts everything; the roster is not imported yet.
-    pub async fn start(plan: Plan) -> anyhow::Result<Site> {
+    pub async fn start(plan: Plan) -> std::io::Result<Site> {
         let roster = InventedSite::new(plan.workers, plan.teams);
         let mut options = plan.platform;
         options.general_contractor = roster.employers[0].credit_code.clone();
