@@ -67,17 +67,9 @@ impl InventedSite {
         csv(&self.workers)
     }
 
-    /// The same with a face photo for everyone, which platforms ask for: a tiny picture that is a valid JPEG, and the
-    /// same for all.
+    /// The same with a face photo for everyone.
     pub fn csv_with_photos(&self) -> String {
-        let photo = STANDARD.encode(FACE_JPEG);
-        let rows = self.csv();
-        let mut text = String::with_capacity(rows.len() + rows.lines().count() * (photo.len() + 1));
-        for (number, row) in rows.lines().enumerate() {
-            let cell = if number == 0 { "photo" } else { &photo };
-            writeln!(text, "{row},{cell}").expect("writing to a String cannot fail");
-        }
-        text
+        csv_with_photos(&self.workers)
     }
 
     /// The worker with this badge.
@@ -91,6 +83,19 @@ pub fn csv(workers: &[InventedWorker]) -> String {
     let mut text = format!("{CSV_HEADER}\n");
     for worker in workers {
         worker.write_row(&mut text);
+    }
+    text
+}
+
+/// The same with a face photo for everyone, which platforms ask for: a tiny picture that is a valid JPEG, and the same for
+/// all.
+pub fn csv_with_photos(workers: &[InventedWorker]) -> String {
+    let photo = STANDARD.encode(FACE_JPEG);
+    let rows = csv(workers);
+    let mut text = String::with_capacity(rows.len() + rows.lines().count() * (photo.len() + 1));
+    for (number, row) in rows.lines().enumerate() {
+        let cell = if number == 0 { "photo" } else { &photo };
+        writeln!(text, "{row},{cell}").expect("writing to a String cannot fail");
     }
     text
 }

@@ -58,10 +58,9 @@ async fn start(story: &'static str) -> Option<Site> {
         println!("SKIP: mosquitto is not installed (Debian package mosquitto)");
         return None;
     }
-    let mut plan = Plan { faces: FACES, workers: 36, external_broker: true, ..Plan::new(story) };
-    plan.platform.complete_workers = false;
+    let plan = Plan { faces: FACES, workers: 36, external_broker: true, ..Plan::new(story) };
     let site = Site::start(plan).await.expect("the site starts");
-    site.gateway.import_roster(&site.roster.csv()).await;
+    site.gateway.import_roster(&site.roster.csv_with_photos()).await;
     Some(site)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use harness::face::Face;
 use harness::site::{Plan, Site};
-use harness::workers::{InventedWorker, csv};
+use harness::workers::{InventedWorker, csv_with_photos};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ const NEVER: Duration = Duration::from_secs(1);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_platform_that_was_down_gets_every_punch_of_that_time_once() {
     let site = start("platform-down").await;
-    site.gateway.import_roster(&site.roster.csv()).await;
+    site.gateway.import_roster(&site.roster.csv_with_photos()).await;
     punch(&site, 0);
     confirmed(&site, 1).await;
 
@@ -41,7 +41,7 @@ async fn a_platform_that_was_down_gets_every_punch_of_that_time_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rejected_key_stops_the_courier_and_a_retry_on_the_console_starts_it() {
     let site = start("platform-key").await;
-    site.gateway.import_roster(&site.roster.csv()).await;
+    site.gateway.import_roster(&site.roster.csv_with_photos()).await;
     punch(&site, 0);
     confirmed(&site, 1).await;
 
@@ -80,7 +80,7 @@ async fn a_rejected_key_stops_the_courier_and_a_retry_on_the_console_starts_it()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_punch_is_shown_and_goes_again_when_it_is_retried() {
     let site = start("platform-refuses").await;
-    site.gateway.import_roster(&site.roster.csv()).await;
+    site.gateway.import_roster(&site.roster.csv_with_photos()).await;
     entered(&site, 10).await;
     site.platform.refuse(&site.roster.workers[3].id_number, "[{list}][{i}][date]值无效!");
     for worker in 0..6 {
@@ -112,7 +112,7 @@ async fn a_worker_whom_the_platform_refuses_goes_again_when_the_roster_is_repair
     site.platform.refuse(&other.id_number, "[{list}][{i}][idCardNumber]与姓名不一致!");
     let wrong =
         InventedWorker { id_number: other.id_number.clone(), birth: other.birth, male: other.male, ..right.clone() };
-    site.gateway.import_roster(&csv(&[wrong])).await;
+    site.gateway.import_roster(&csv_with_photos(&[wrong])).await;
     punch(&site, 0);
     let refused = refused(&site).await;
     assert_eq!(refused["subject"], json!({"kind": "worker", "worker_id": right.worker_id}));
@@ -120,7 +120,7 @@ async fn a_worker_whom_the_platform_refuses_goes_again_when_the_roster_is_repair
     let waiting = |punch: &Value| punch["uploads"][0]["state"] == "waiting";
     site.gateway.wait_for("punches", LIMIT, |answer| waiting(&answer["punches"][0])).await;
 
-    site.gateway.import_roster(&csv(&[right])).await;
+    site.gateway.import_roster(&csv_with_photos(&[right])).await;
     confirmed(&site, 1).await;
     no_alarm(&site, "platform-refuses").await;
     check_book(&site, 1);
@@ -136,9 +136,7 @@ async fn a_retry_needs_a_platform_that_is_configured() {
 }
 
 async fn start(story: &'static str) -> Site {
-    let mut plan = Plan::new(story);
-    plan.platform.complete_workers = false;
-    Site::start(plan).await.expect("the site starts")
+    Site::start(Plan::new(story)).await.expect("the site starts")
 }
 
 /// At the face terminal, going in.

@@ -6,16 +6,14 @@ use std::time::Duration;
 
 use harness::face::Face;
 use harness::site::{Plan, Site};
-use harness::workers::{InventedWorker, csv};
+use harness::workers::{InventedWorker, csv_with_photos};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn punches_of_the_unregistered_are_held_and_forwarded_after_the_import() {
-    let mut plan = Plan::new("registered-later");
-    plan.platform.complete_workers = false;
-    let site = Site::start(plan).await.expect("the site starts");
+    let site = Site::start(Plan::new("registered-later")).await.expect("the site starts");
     let (late, known) = site.roster.workers.split_at(2);
     import(&site, "first.csv", known, "8 workers: 8 added, 0 changed, 0 unchanged").await;
 
@@ -59,7 +57,7 @@ async fn punches_of_the_unregistered_are_held_and_forwarded_after_the_import() {
 async fn import(site: &Site, name: &str, workers: &[InventedWorker], said: &str) {
     let gateway = &site.gateway;
     let file: PathBuf = gateway.config_file().with_file_name(name);
-    std::fs::write(&file, csv(workers)).expect("the temporary directory takes files");
+    std::fs::write(&file, csv_with_photos(workers)).expect("the temporary directory takes files");
     let [config, file] = [gateway.config_file(), &file].map(|path| path.to_str().expect("a path in UTF-8"));
     let output = gateway.command(&["roster", "import", "--config", config, file]).await;
     assert!(output.status.success(), "{output:?}");

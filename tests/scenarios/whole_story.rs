@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use harness::face::{FACE_JPEG, Face};
 use harness::site::{Plan, Site};
-use harness::workers::{InventedWorker, csv};
+use harness::workers::{InventedWorker, csv_with_photos};
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -14,13 +14,11 @@ const BUSY: &str = "系统繁忙";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_punch_tells_its_whole_story() {
-    let mut plan = Plan::new("whole-story");
-    plan.platform.complete_workers = false;
-    let site = Site::start(plan).await.expect("the site starts");
+    let site = Site::start(Plan::new("whole-story")).await.expect("the site starts");
     let [first, second] = [&site.roster.workers[0], &site.roster.workers[1]];
     // The badge that the first worker carries is not on the roster yet.
     let lost_badge = InventedWorker { badge: 0x00BA_D6E0, ..first.clone() };
-    site.gateway.import_roster(&csv(&[lost_badge, second.clone()])).await;
+    site.gateway.import_roster(&csv_with_photos(&[lost_badge, second.clone()])).await;
     wait_for_entries(&site, 2).await;
 
     // The platform stumbles over the first worker's attendance, then recovers.
@@ -29,7 +27,7 @@ async fn a_punch_tells_its_whole_story() {
     let held = |answer: &Value| answer["punches"][0]["verdict"]["kind"] == "held";
     let list = site.gateway.wait_for("punches?terminal=reader-1", LIMIT, held).await;
     let at_reader = id_of(&list);
-    site.gateway.import_roster(&csv(std::slice::from_ref(first))).await;
+    site.gateway.import_roster(&csv_with_photos(std::slice::from_ref(first))).await;
     let path = format!("punches/{at_reader}");
     site.gateway.wait_for(&path, LIMIT, |story| outcomes(story).contains(&"requeued")).await;
     site.platform.refuse_nobody();
