@@ -24,7 +24,7 @@ const STOP_LIMIT: Duration = Duration::from_millis(2_300);
 /// Records that a face terminal holds after their acknowledgement.
 const FACE_STORE: usize = 200;
 /// Punches that the platform holds in memory.
-const REMEMBERED: usize = 20_000;
+const REMEMBERED: usize = 5_000;
 /// Share of frames on the serial line, each way, that are damaged, and that are lost.
 const WIRE_NOISE: f64 = 0.003;
 
