@@ -74,7 +74,7 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce
             let task = upload::Task {
                 platform: platform.clone(),
                 employers: config.employers.clone(),
-                utc_offset: config.site.utc_offset,
+                utc_offset: upload::BEIJING,
                 store: store.clone(),
                 clock: clock.clone(),
                 ops: ops.clone(),

@@ -29,10 +29,14 @@ use self::link::Link;
 use self::profiles::Profile;
 use self::shell::Shell;
 
+/// Platforms write Beijing time without an offset, wherever the site is and whatever its terminals' clocks show.
+pub const BEIJING: Offset = jiff::tz::offset(8);
+
 /// What the courier of one platform needs.
 pub struct Task {
     pub platform: Platform,
     pub employers: Vec<Employer>,
+    /// What the platform's times are relative to UTC.
     pub utc_offset: Offset,
     pub store: Store,
     pub clock: Clock,
@@ -55,7 +59,7 @@ pub async fn run(task: Task, shutdown: CancellationToken) -> Result<(), Infallib
     Ok(())
 }
 
-/// The site's date.
+/// The date where the clocks show this offset.
 fn date_at(at: UnixMs, offset: Offset) -> Date {
     offset.to_datetime(Timestamp::from_millisecond(at.0).unwrap_or(Timestamp::UNIX_EPOCH)).date()
 }

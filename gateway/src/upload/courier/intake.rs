@@ -183,7 +183,7 @@ impl Courier {
             }
         }
         let today = self.date_of(now.wall);
-        let leavers: Vec<Subject> = self.registry.wanted().filter_map(|worker| self.exit_due(worker, today)).collect();
+        let leavers: Vec<Subject> = self.registry.workers().filter_map(|worker| self.exit_due(worker, today)).collect();
         for subject in leavers {
             self.registry.set(&subject, Standing::Open);
         }

@@ -168,8 +168,8 @@ impl Registry {
         }
     }
 
-    pub fn wanted(&self) -> impl Iterator<Item = &Worker> {
-        self.wanted.iter().filter_map(|id| self.workers.get(id))
+    pub fn workers(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.values()
     }
 
     /// The date of the confirmed entry that no confirmed exit has ended.

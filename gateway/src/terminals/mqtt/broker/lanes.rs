@@ -37,7 +37,8 @@ pub struct Lanes {
     /// Counts connections: a packet id means something within one only.
     epoch: Arc<AtomicU64>,
     links: HashMap<String, LinkNo>,
-    waiting: HashMap<String, VecDeque<Publish>>,
+    /// Each with the count of the connection that it came on.
+    waiting: HashMap<String, VecDeque<(u64, Publish)>>,
     waiting_bytes: usize,
     running: JoinSet<()>,
     running_serials: HashMap<tokio::task::Id, (String, usize)>,
@@ -119,7 +120,7 @@ impl Lanes {
             return;
         }
         self.waiting_bytes += publish.payload.len();
-        lane.push_back(publish);
+        lane.push_back((self.epoch.load(Ordering::Acquire), publish));
         if idle {
             self.start_next(serial);
         }
@@ -127,14 +128,16 @@ impl Lanes {
 
     fn start_next(&mut self, serial: String) {
         let Some(lane) = self.waiting.get_mut(&serial) else { return };
-        let Some(publish) = lane.pop_front() else {
+        let Some((born, publish)) = lane.pop_front() else {
             self.waiting.remove(&serial);
             return;
         };
         let bytes = publish.payload.len();
         let Some(number) = self.link(&serial) else {
             self.waiting_bytes -= bytes;
-            self.acknowledge(publish);
+            if born == self.epoch.load(Ordering::Acquire) {
+                self.acknowledge(publish);
+            }
             return self.start_next(serial);
         };
         let work = Work {
@@ -143,7 +146,7 @@ impl Lanes {
             number,
             publish,
             chores: self.chores.clone(),
-            born: self.epoch.load(Ordering::Acquire),
+            born,
             epoch: self.epoch.clone(),
         };
         let task = self.running.spawn(work.run());
@@ -230,7 +233,8 @@ impl Work {
                 return;
             }
             match taken {
-                Taken::Settled => break,
+                // A terminal that the desk has no room for: what it repeats is looked at again.
+                Taken::Settled | Taken::Gone => break,
                 Taken::Refused => tokio::time::sleep(STORE_PAUSE).await,
             }
         }

@@ -166,8 +166,9 @@ impl Client {
                     return why;
                 }
                 tokio::select! {
-                    () = self.handle(event) => {}
+                    biased;
                     () = cut.cancelled() => return "cut",
+                    () = self.handle(event) => {}
                 }
                 if self.flush().await.is_err() {
                     return "it does not read";

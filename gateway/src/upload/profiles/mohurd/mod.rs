@@ -115,7 +115,7 @@ impl Mohurd {
         }
     }
 
-    /// `yyyy-MM-dd HH:mm:ss` at the site.
+    /// `yyyy-MM-dd HH:mm:ss` in the platform's time.
     fn date_text(&self, at: UnixMs) -> String {
         self.civil(at).strftime("%Y-%m-%d %H:%M:%S").to_string()
     }
@@ -125,7 +125,7 @@ impl Mohurd {
     }
 }
 
-/// The site's wall-clock time.
+/// The wall-clock time at this offset.
 fn civil(at: UnixMs, offset: Offset) -> DateTime {
     let timestamp = Timestamp::from_millisecond(at.0).unwrap_or(Timestamp::UNIX_EPOCH);
     offset.to_datetime(timestamp)

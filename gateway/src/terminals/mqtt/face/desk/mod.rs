@@ -65,6 +65,8 @@ pub enum Taken {
     Settled,
     /// The store did not take it: acknowledge nothing.
     Refused,
+    /// The terminal has another link by now, or none: nothing was done.
+    Gone,
 }
 
 /// Too many unknown terminals.
@@ -165,19 +167,21 @@ impl Desk {
 
     /// Carries a publication to its session and what follows to the store. Returns after the commit.
     pub async fn take(&self, serial: &str, number: LinkNo, topic: Topic<'_>, payload: &[u8]) -> Taken {
-        let Some(entry) = self.existing(serial) else { return Taken::Settled };
+        let Some(entry) = self.existing(serial) else { return Taken::Gone };
         let now = Now::of(&self.context.clock);
-        {
+        let requests = {
             let mut state = entry.lock();
             if state.link.as_ref().is_none_or(|(current, _)| *current != number) {
-                return Taken::Settled;
+                return Taken::Gone;
             }
             state.touched = now.instant;
             self.adopt(now, &mut state, serial);
             state.session.handle_publication(now, topic, payload);
             self.settle(&entry, &mut state);
-        }
-        self.store(&entry, now.instant).await
+            // Under the same lock: what another task took away would look settled here.
+            std::mem::take(&mut state.requests)
+        };
+        self.store(&entry, requests, now.instant).await
     }
 
     /// Keeps the sessions' timeouts and serves the console's orders, until `shutdown`.
@@ -195,15 +199,16 @@ impl Desk {
         let entries: Vec<Arc<Entry>> = self.lock_entries().values().cloned().collect();
         let now = Now::of(&self.context.clock);
         for entry in entries {
-            {
+            let requests = {
                 let mut state = entry.lock();
                 self.adopt(now, &mut state, &entry.serial);
                 if state.session.poll_timeout().is_some_and(|at| at <= now.instant) {
                     state.session.handle_timeout(now);
                 }
                 self.settle(&entry, &mut state);
-            }
-            self.store(&entry, now.instant).await;
+                std::mem::take(&mut state.requests)
+            };
+            self.store(&entry, requests, now.instant).await;
         }
     }
 
@@ -213,7 +218,7 @@ impl Desk {
             return;
         };
         let now = Now::of(&self.context.clock);
-        {
+        let requests = {
             let mut state = entry.lock();
             let unvouched = state.link.as_ref().is_some_and(|(_, link)| !link.vouched);
             if slip.order == Order::Adopted && unvouched {
@@ -228,8 +233,9 @@ impl Desk {
             state.orders.insert(number, slip.done);
             state.session.handle_order(now, number, slip.order);
             self.settle(&entry, &mut state);
-        }
-        self.store(&entry, now.instant).await;
+            std::mem::take(&mut state.requests)
+        };
+        self.store(&entry, requests, now.instant).await;
     }
 
     /// Tells a session that its terminal has been approved, when it has.

@@ -47,10 +47,9 @@ impl Drop for Unfinished<'_> {
 }
 
 impl Desk {
-    /// Makes what waits durable, one after the other, and tells the session of each.
-    pub(super) async fn store(&self, entry: &Entry, received: Instant) -> Taken {
+    /// Makes these durable, one after the other, and tells the session of each.
+    pub(super) async fn store(&self, entry: &Entry, requests: VecDeque<StoreRequest>, received: Instant) -> Taken {
         let mut taken = Taken::Settled;
-        let requests = std::mem::take(&mut entry.lock().requests);
         let mut unfinished = Unfinished { desk: self, entry, requests, writing: None };
         while let Some(StoreRequest { token, fact, photo }) = unfinished.requests.pop_front() {
             unfinished.writing = Some(token);
