@@ -9,7 +9,7 @@ use harness::face::Face;
 use harness::site::{Plan, Site};
 use serde_json::Value;
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 const FACES: usize = 3;
 /// Between two punches.
 const PACE: Duration = Duration::from_millis(40);

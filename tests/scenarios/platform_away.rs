@@ -9,7 +9,7 @@ use harness::workers::{InventedWorker, csv_with_photos};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 /// How long it takes to believe that a stopped courier asks nothing; it asked several times a second before.
 const NEVER: Duration = Duration::from_secs(1);
 

@@ -9,7 +9,7 @@ use harness::site::{Plan, Site};
 use harness::workers::{InventedWorker, csv_with_photos};
 use serde_json::Value;
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn punches_of_the_unregistered_are_held_and_forwarded_after_the_import() {

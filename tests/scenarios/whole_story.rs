@@ -9,7 +9,7 @@ use harness::site::{Plan, Site};
 use harness::workers::{InventedWorker, csv_with_photos};
 use serde_json::{Value, json};
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 const BUSY: &str = "系统繁忙";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
