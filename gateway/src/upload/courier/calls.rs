@@ -206,7 +206,9 @@ impl Courier {
             }
             Outcome::Answered { answer: Answer::Ended(_), .. } if awaited.refusals + 1 >= POLL_REFUSALS => {
                 let text = "the platform does not know the serial code".to_owned();
-                self.lose(now, id, now.instant, Then::Resend, text);
+                // The job may run all the same: it gets the time that every lost request gets before anybody asks.
+                let ask_at = now.instant + self.settings.platform.reconcile_after;
+                self.lose(now, id, ask_at, Then::Resend, text);
             }
             Outcome::Answered { answer: Answer::Ended(_), .. } => {
                 awaited.refusals += 1;

@@ -17,7 +17,13 @@ const TEXT_LIMIT: usize = 300;
 /// Understands an HTTP answer to `request`.
 pub fn read(profile: &Mohurd, request: &Request, status: u16, body: &[u8]) -> Answer {
     match Envelope::parse(body) {
-        Some(envelope) => read_envelope(profile, request, &envelope),
+        Some(envelope) => match read_envelope(profile, request, &envelope) {
+            // Whoever stumbled over the request may have worked on it first.
+            Answer::Ended(Ending::Failed { text, names_field: false }) if status >= 500 => {
+                Answer::Ended(Ending::Unclear { text })
+            }
+            answer => answer,
+        },
         None => read_status(status, body),
     }
 }
@@ -261,6 +267,14 @@ mod tests {
 
     fn answer(request: Request, status: u16, body: &str) -> Answer {
         read(&profile("1234567890abcdef", AesKey::Full, None), &request, status, body.as_bytes())
+    }
+
+    #[test]
+    fn a_server_error_in_an_envelope_is_neither_yes_nor_no() {
+        let body = r#"{"code":504,"message":"upstream request timed out"}"#;
+        assert!(matches!(answer(add(), 504, body), Answer::Ended(Ending::Unclear { .. })));
+        let item = r#"{"code":"-1","message":"[dataList][0][date]不能大于当天!"}"#;
+        assert!(matches!(answer(add(), 500, item), Answer::Ended(Ending::Items(_))));
     }
 
     #[test]
