@@ -129,6 +129,12 @@ impl Pending {
         }
     }
 
+    /// Forgets everything up to and with `seq`.
+    pub fn forget_through(&mut self, seq: Seq) {
+        self.records.retain(|_, at| *at > seq);
+        self.workers.retain(|_, (_, at)| *at > seq);
+    }
+
     pub fn len(&self) -> usize {
         self.records.len() + self.workers.len()
     }

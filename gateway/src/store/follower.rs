@@ -9,17 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Tuning;
-use super::dedup::{DedupKey, Pending};
+use super::dedup::DedupKey;
 use super::ledger::reader::{Item, Locus, Walk, read_frame};
 use super::ledger::seal::unseal;
 use super::position::{Chunk, Open};
-use super::shared::{Shared, Work};
+use super::shared::{Lacking, Shared, Work};
 use super::view::apply::Rules;
 use super::view::engine::{self, Engine, ViewError};
 use super::view::keys;
-use super::view::rows::{self, PlatformEntry, Platforms, PunchEntry};
+use super::view::rows::{self, Applied, PlatformEntry, Platforms, PunchEntry};
 use super::view::staging::Staging;
-use crate::punch::{Adoption, Fact, Seq};
+use crate::punch::{Fact, Seq};
 
 /// The view is made durable after this much rest; until then a crash costs a little replay and nothing else.
 const SYNC_AFTER: Duration = Duration::from_secs(1);
@@ -49,22 +49,29 @@ impl Follower {
 
     /// Opens the view, or makes a new one when it cannot be used. Returns why, if so.
     pub fn open(&mut self) -> Option<ViewError> {
-        let trouble = match guarded(|| self.attach()) {
-            Ok(()) => None,
-            Err(error) => {
-                self.give_up(&error);
-                if let Err(error) = guarded(|| self.attach()) {
-                    tracing::error!(%error, "the view does not open");
-                }
-                Some(error)
+        let trouble = guarded(|| self.attach()).err();
+        if let Some(error) = &trouble {
+            self.give_up(error);
+            if let Err(error) = guarded(|| self.attach()) {
+                tracing::error!(%error, "the view does not open");
+                self.go_without();
             }
-        };
+        }
         let near = self.behind().is_some_and(|behind| behind <= self.tuning.catch_up_at_open);
-        let caught_up = near && self.try_catch_up();
-        if !caught_up && let Err(error) = self.prime() {
-            tracing::error!(%error, "the ledger cannot be read to find what the view lacks");
+        if near && let Err(error) = guarded(|| self.catch_up()) {
+            tracing::error!(%error, "the view cannot follow the ledger");
+            self.give_up(&error);
+            self.go_without();
         }
         trouble
+    }
+
+    /// Facts are taken without a view too: what the ledger has is kept in mind instead.
+    fn go_without(&self) {
+        match self.lacking(&Applied::nothing()) {
+            Ok(lacking) => self.shared.publish(None, lacking, true, self.tuning.pending_room),
+            Err(error) => tracing::error!(%error, "the ledger cannot be read to know what comes again"),
+        }
     }
 
     /// Works until the store is closed.
@@ -88,14 +95,13 @@ impl Follower {
                 }
             }
         }
-        self.shared.set_tree(None);
+        self.shared.withdraw();
     }
 
     /// One turn; `false` at the end of the store.
     fn step(&mut self) -> Result<bool, ViewError> {
         if self.view.is_none() {
             self.attach()?;
-            self.prime()?;
         }
         if !self.caught_up {
             self.catch_up()?;
@@ -115,16 +121,18 @@ impl Follower {
         Ok(true)
     }
 
+    /// Opens the view and shows it to everybody, together with what it lacks.
     fn attach(&mut self) -> Result<(), ViewError> {
         let engine = Engine::open(&self.shared.paths.view)?;
         let mut view = Open::load(engine)?;
         self.spot_check(&view)?;
-        if view.applied.seq == Seq(0) && view.applied.partial == 0 {
+        let is_new = view.applied.is_nothing();
+        if is_new {
             view.begin(&self.rules.platforms)?;
-            self.shared.know_nothing_is_there();
         }
         view.walk = Walk::new(&self.shared.paths.ledger, view.applied.next, Some(view.applied.next));
-        self.shared.set_tree(Some(view.engine.tree().clone()));
+        let lacking = self.lacking(&view.applied)?;
+        self.shared.publish(Some(view.engine.tree().clone()), lacking, is_new, self.tuning.pending_room);
         self.view = Some(view);
         Ok(())
     }
@@ -172,18 +180,6 @@ impl Follower {
         Some(self.shared.durable().1.0.saturating_sub(view.applied.seq.0))
     }
 
-    fn try_catch_up(&mut self) -> bool {
-        self.shared.prime(Pending::default(), Vec::new(), self.tuning.pending_room);
-        match guarded(|| self.catch_up()) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::error!(%error, "the view cannot follow the ledger");
-                self.give_up(&error);
-                false
-            }
-        }
-    }
-
     /// Applies what was in the ledger at the opening, fills new outboxes, and lets the queries begin.
     fn catch_up(&mut self) -> Result<(), ViewError> {
         let (limit, _) = self.shared.durable();
@@ -194,30 +190,27 @@ impl Follower {
         {
             self.shared.applied(view.applied.seq, &[]);
             self.caught_up = true;
-            self.shared.set_caught_up(true);
+            self.shared.caught_up();
         }
         Ok(())
     }
 
-    /// Finds what can come twice among the facts that the view lacks, so that a redelivered punch is known as such.
-    fn prime(&mut self) -> Result<(), ViewError> {
-        let Some(view) = &self.view else { return Err(ViewError::NotOpen) };
+    /// What can come twice among the facts that the view lacks, so that a redelivered punch is known as such.
+    fn lacking(&self, applied: &Applied) -> Result<Lacking, ViewError> {
         let (limit, _) = self.shared.durable();
-        let mut walk = Walk::new(&self.shared.paths.ledger, view.applied.next, Some(limit));
-        let mut pending = Pending::default();
-        let mut adoptions: Vec<Adoption> = Vec::new();
+        let mut walk = Walk::new(&self.shared.paths.ledger, applied.next, Some(limit));
+        let mut lacking = Lacking { after: applied.seq, ..Lacking::default() };
         while let Some(item) = walk.next_item()? {
             let Item::Fact(frame) = item else { continue };
             let Ok(fact) = unseal(&frame.payload) else { continue };
             if let Some(key) = DedupKey::of(&fact) {
-                pending.insert(key, Seq(frame.header.seq));
+                lacking.keys.insert(key, Seq(frame.header.seq));
             }
             if let Fact::Adoption(adoption) = fact {
-                adoptions.push(adoption);
+                lacking.adoptions.push(adoption);
             }
         }
-        self.shared.prime(pending, adoptions, self.tuning.pending_room);
-        Ok(())
+        Ok(lacking)
     }
 
     fn follow(&mut self, limit: Locus) -> Result<(), ViewError> {
@@ -270,9 +263,7 @@ impl Follower {
     /// Lets go of a view that failed; moves it aside when its contents are to blame.
     fn give_up(&mut self, error: &ViewError) {
         self.caught_up = false;
-        self.shared.set_caught_up(false);
-        self.shared.set_tree(None);
-        self.shared.know_nothing();
+        self.shared.withdraw();
         let view = self.view.take();
         if catch_unwind(AssertUnwindSafe(|| drop(view))).is_err() {
             tracing::warn!("sled panicked while it was closed");

@@ -53,10 +53,10 @@ impl<'t> Chunk<'t> {
 
 impl Open {
     pub fn load(engine: Engine) -> Result<Open, ViewError> {
-        let start = Locus { segment: 0, offset: 0 };
+        let start = Applied::nothing().next;
         let applied = match engine.tree().get(keys::APPLIED)? {
             Some(bytes) => rows::decode(&bytes).ok_or(ViewError::Row)?,
-            None => Applied { version: rows::VERSION, seq: Seq(0), last: None, next: start, partial: 0 },
+            None => Applied::nothing(),
         };
         let walk = Walk::new(Path::new("."), start, Some(start));
         Ok(Open { engine, walk, applied, seen: start })

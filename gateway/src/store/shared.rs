@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
@@ -56,15 +56,16 @@ pub struct Shared {
     pub applied: watch::Sender<Seq>,
     pub health: watch::Sender<StoreHealth>,
     pub events: broadcast::Sender<Arc<Recorded>>,
-    /// `None` while the view is not open.
-    tree: RwLock<Option<sled::Tree>>,
     pub counters: Counters,
 }
 
 struct Progress {
+    /// `None` while the view is not open.
+    tree: Option<sled::Tree>,
     /// Everything before this place is durable.
     durable: Locus,
     durable_seq: Seq,
+    /// What can come twice of the facts that the tree does not show.
     pending: Pending,
     filter: Known,
     /// How many pending facts there may be before the writer waits for the view.
@@ -76,6 +77,16 @@ struct Progress {
     /// A query found the view unreadable.
     suspect: Option<ViewError>,
     closing: bool,
+}
+
+/// What a view that has just been opened does not show of the ledger.
+#[derive(Default)]
+pub struct Lacking {
+    /// It shows everything up to this one.
+    pub after: Seq,
+    /// What can come twice.
+    pub keys: Pending,
+    pub adoptions: Vec<Adoption>,
 }
 
 /// What is known of the records in the view without asking it.
@@ -140,6 +151,7 @@ impl Shared {
             paths,
             clock,
             progress: Mutex::new(Progress {
+                tree: None,
                 durable,
                 durable_seq,
                 pending: Pending::default(),
@@ -154,7 +166,6 @@ impl Shared {
             applied: watch::channel(Seq(0)).0,
             health: watch::channel(StoreHealth::Open).0,
             events: broadcast::channel(EVENTS).0,
-            tree: RwLock::new(None),
             counters: Counters::default(),
         }
     }
@@ -165,11 +176,34 @@ impl Shared {
 
     /// The tree to read from, while the view is open.
     pub fn tree(&self) -> Option<sled::Tree> {
-        self.tree.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.progress().tree.clone()
     }
 
-    pub fn set_tree(&self, tree: Option<sled::Tree>) {
-        *self.tree.write().unwrap_or_else(PoisonError::into_inner) = tree;
+    /// Shows an opened view, or that there is none. What it lacks comes with it in one step: whoever looks for a fact finds it in the tree or
+    /// among the pending, before and after. `room` is how many facts may be pending on top of what it lacks.
+    pub fn publish(&self, tree: Option<sled::Tree>, lacking: Lacking, is_empty: bool, room: usize) {
+        let Lacking { after, mut keys, adoptions } = lacking;
+        let mut progress = self.progress();
+        // The writer went on while the ledger was read.
+        let mut since = std::mem::take(&mut progress.pending);
+        since.forget_through(after);
+        keys.merge(since);
+        progress.allowance = keys.len() + room;
+        progress.pending = keys;
+        progress.adoptions = adoptions;
+        progress.filter = if is_empty { Known::All(Filter::with_room(0)) } else { Known::Unsure };
+        progress.tree = tree;
+        drop(progress);
+        self.moved.notify_all();
+    }
+
+    /// The view is gone, and what was known of it counts no more.
+    pub fn withdraw(&self) {
+        let mut progress = self.progress();
+        progress.tree = None;
+        progress.caught_up = false;
+        progress.filter = Known::Unsure;
+        drop(progress);
         self.moved.notify_all();
     }
 
@@ -200,9 +234,9 @@ impl Shared {
         if key.digest().is_some_and(|digest| progress.filter.excludes(digest)) {
             return Ok(None);
         }
-        drop(progress);
         // The follower takes a fact out of `pending` only after the tree shows it, so it is in one of both.
-        let tree = self.tree().ok_or(ViewError::NotOpen)?;
+        let tree = progress.tree.clone().ok_or(ViewError::NotOpen)?;
+        drop(progress);
         let found = catch_unwind(AssertUnwindSafe(|| find_in(&tree, key)));
         let found = found.unwrap_or_else(|panic| Err(ViewError::panicked(&*panic)));
         found.map_err(|error| {
@@ -224,14 +258,6 @@ impl Shared {
         progress.pending.len() <= progress.allowance
     }
 
-    /// The facts that the view lacks at an opening, and how many may come on top.
-    pub fn prime(&self, pending: Pending, adoptions: Vec<Adoption>, room: usize) {
-        let mut progress = self.progress();
-        progress.allowance = pending.len() + room;
-        progress.pending = pending;
-        progress.adoptions = adoptions;
-    }
-
     /// The view shows everything up to `seq` now.
     pub fn applied(&self, seq: Seq, known: &[(DedupKey, Seq)]) {
         let mut progress = self.progress();
@@ -244,16 +270,6 @@ impl Shared {
         drop(progress);
         self.moved.notify_all();
         self.applied.send_if_modified(|applied| std::mem::replace(applied, seq) != seq);
-    }
-
-    /// The view has just been made and is empty.
-    pub fn know_nothing_is_there(&self) {
-        self.progress().filter = Known::All(Filter::with_room(0));
-    }
-
-    /// The view is gone: what was known of it counts no more.
-    pub fn know_nothing(&self) {
-        self.progress().filter = Known::Unsure;
     }
 
     /// Gathers what is in the view, beside a running writer and follower.
@@ -281,13 +297,11 @@ impl Shared {
         Ok(())
     }
 
-    /// The view has everything that was in the ledger when it was opened, or has it no longer.
-    pub fn set_caught_up(&self, caught_up: bool) {
+    /// The view has everything that was in the ledger when it was opened.
+    pub fn caught_up(&self) {
         let mut progress = self.progress();
-        progress.caught_up = caught_up;
-        if caught_up {
-            progress.adoptions = Vec::new();
-        }
+        progress.caught_up = true;
+        progress.adoptions = Vec::new();
         drop(progress);
         self.moved.notify_all();
     }

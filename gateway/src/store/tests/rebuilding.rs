@@ -6,6 +6,7 @@ use std::path::Path;
 use super::samples::{punch, verified};
 use super::{SMALL, append, last_seq, national, open, open_tuned, options};
 use crate::punch::*;
+use crate::store::view::engine::ViewError;
 use crate::store::{Store, Tuning};
 
 async fn store_with_punches(dir: &Path, count: u32) {
@@ -97,6 +98,41 @@ async fn while_the_view_is_built_again_facts_are_taken_and_redelivery_is_known()
     assert_eq!(outbox(&store).await, 2000);
     store.applied(last_seq(&store)).await;
     assert_eq!(store.read(|view| view.totals().punches).await, 2001);
+    store.close().await;
+}
+
+/// The view fails under a running gateway: whatever comes again meanwhile is refused or known, and never a second fact.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_given_up_while_running_never_takes_a_punch_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    store_with_punches(dir.path(), 2000).await;
+    let store = open(dir.path());
+    append(&store, vec![Fact::Punch(punch(2000))]).await;
+    let shared = &store.handles.shared;
+    for round in 0..3 {
+        let mut fresh = 3000 + round * 1_000_000..;
+        let mut kept = Vec::new();
+        shared.suspect(ViewError::Row);
+        let mut seen_gone = false;
+        // Until the follower has given the view up and built it again.
+        while !(seen_gone && shared.adoptions().is_none()) {
+            seen_gone |= shared.adoptions().is_some();
+            let old = fresh.start % 2001;
+            let again = store.append(vec![Fact::Punch(punch(old))]).await;
+            assert!(again.iter().flatten().all(|place| !place.new), "round {round}: punch {old} was stored twice");
+            let new = fresh.next().unwrap();
+            if store.append(vec![Fact::Punch(punch(new))]).await.is_ok_and(|places| places[0].new) {
+                kept.push(new);
+            }
+        }
+        assert!(!kept.is_empty());
+        for n in kept {
+            let again = store.append(vec![Fact::Punch(punch(n))]).await.unwrap();
+            assert!(!again[0].new, "round {round}: punch {n} was stored twice");
+        }
+        assert_eq!(outbox(&store).await, 2000);
+    }
+    assert_eq!(set_aside(dir.path()), 2, "only the two newest are kept");
     store.close().await;
 }
 

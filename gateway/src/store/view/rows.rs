@@ -28,6 +28,17 @@ pub struct Applied {
     pub partial: u32,
 }
 
+impl Applied {
+    /// Nothing of the ledger.
+    pub fn nothing() -> Applied {
+        Applied { version: VERSION, seq: Seq(0), last: None, next: Locus { segment: 0, offset: 0 }, partial: 0 }
+    }
+
+    pub fn is_nothing(&self) -> bool {
+        self.seq == Seq(0) && self.partial == 0
+    }
+}
+
 /// A punch and where it stands in the ledger.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PunchEntry {
