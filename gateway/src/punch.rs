@@ -427,6 +427,8 @@ pub enum GapKind {
     StoreDamage,
     /// A reader came back with its journal gone.
     JournalLost,
+    /// The disk was full and nothing was taken for a while; what the terminals could not keep is missing.
+    DiskFull,
 }
 
 /// A record that could not be understood, kept and acknowledged so that the queue behind it moves.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Ops;
 use super::alarms::{Kind, Severity};
 use crate::clock::Clock;
-use crate::store::{Store, StoreHealth};
+use crate::store::{Damage, Store, StoreHealth};
 
 /// How often the clock is looked at; the store says by itself when it changes.
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
@@ -25,15 +25,17 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Infallible> {
     let place = data_dir.display().to_string();
-    let mut health = store.watch_health();
+    let (mut health, mut damage) = (store.watch_health(), store.watch_damage());
     loop {
         let now = health.borrow_and_update().clone();
         show_store(&ops, &place, &now);
+        show_damage(&ops, &place, &damage.borrow_and_update().clone());
         show_clock(&ops, &clock);
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             // Whoever sends these lives as long as `store`.
             _ = health.changed() => {}
+            _ = damage.changed() => {}
             () = tokio::time::sleep(CLOCK_EVERY) => {}
         }
     }
@@ -63,6 +65,18 @@ fn show_store(ops: &Ops, place: &str, health: &StoreHealth) {
             ops.alarms.clear(kind, place);
         }
     }
+}
+
+/// Damage does not go away, so the alarm stands from each start's check to the next.
+fn show_damage(ops: &Ops, place: &str, damage: &Damage) {
+    if damage.places == 0 {
+        return;
+    }
+    let Damage { places, latest } = damage;
+    let text = format!(
+        "the ledger is damaged in {places} place(s), the latest: {latest}. What can be read is kept, the damaged bytes are in quarantine/ and the gaps are recorded. Take a backup and replace the disk"
+    );
+    ops.alarms.raise(Severity::Critical, Kind::StoreDamaged, place, text);
 }
 
 fn show_clock(ops: &Ops, clock: &Clock) {
@@ -102,6 +116,18 @@ mod tests {
         assert_eq!(kinds(&ops), [Kind::StoreFailing]);
         show_store(&ops, "/var/lib/anxin", &StoreHealth::Open);
         assert_eq!(kinds(&ops), []);
+    }
+
+    #[test]
+    fn damage_in_the_ledger_is_an_alarm_that_names_the_place() {
+        let ops = Ops::new(Clock::manual(OCTOBER_2026));
+        show_damage(&ops, "/var/lib/anxin", &Damage::default());
+        assert_eq!(kinds(&ops), []);
+        let latest = "segment 3: 40 bytes at offset 96".to_owned();
+        show_damage(&ops, "/var/lib/anxin", &Damage { places: 2, latest });
+        let alarm = ops.alarms.list().remove(0);
+        assert_eq!(alarm.kind, Kind::StoreDamaged);
+        assert!(alarm.text.contains("2 place(s)") && alarm.text.contains("offset 96"), "{}", alarm.text);
     }
 
     #[test]

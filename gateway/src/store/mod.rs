@@ -110,6 +110,14 @@ pub enum StoreHealth {
     },
 }
 
+/// Damage found in the ledger since the start. The bytes are copied aside and the gaps recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Damage {
+    pub places: usize,
+    /// The latest: where and what.
+    pub latest: String,
+}
+
 /// Where a record stands in the hash chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -270,6 +278,11 @@ impl Store {
         self.handles.shared.health.subscribe()
     }
 
+    /// Damage found in the ledger; closed segments are read once after each start.
+    pub fn watch_damage(&self) -> tokio::sync::watch::Receiver<Damage> {
+        self.handles.shared.damage.subscribe()
+    }
+
     /// Counters since the start: (facts, group commits, bytes written to the ledger).
     pub fn counters(&self) -> StoreCounters {
         self.handles.shared.counters.read()
@@ -304,9 +317,10 @@ impl Store {
         View::new(self.handles.shared.clone())
     }
 
-    /// Runs `query` on the blocking pool.
+    /// Runs `query` on the blocking pool. While the view is built again only a few wait there, the others here.
     pub async fn read<T: Send + 'static>(&self, query: impl FnOnce(&View) -> T + Send + 'static) -> T {
         let view = self.view();
+        let _turn = self.handles.readers.acquire().await.expect("the semaphore is never closed");
         blocking(move || query(&view)).await
     }
 

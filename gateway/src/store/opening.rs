@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::follower::Follower;
@@ -28,6 +28,8 @@ const WAITING_APPENDS: usize = 1024;
 const LOCK_TRIES: u32 = 30;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
+/// Queries on the blocking pool at once; more of them only wait for each other.
+const READERS: usize = 32;
 /// A report that the ledger did not take is given again after this time.
 const REPORT_AGAIN: Duration = Duration::from_secs(5);
 
@@ -39,6 +41,8 @@ pub struct Handles {
     pub stop: CancellationToken,
     /// The threads have ended.
     pub ended: CancellationToken,
+    /// Queries that may be on the blocking pool at once.
+    pub readers: Semaphore,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Each thread holds it too: it is free when the last of them has ended.
     lock: Mutex<Option<Arc<File>>>,
@@ -95,7 +99,8 @@ pub fn open(options: StoreOptions, clock: Clock, tuning: Tuning) -> Result<Handl
         start("store-check", &lock, move || reports.run(&paths, last_segment, found)).map_err(here)?,
     ];
     let ended = CancellationToken::new();
-    Ok(Handles { shared, requests, stop, ended, threads: Mutex::new(threads), lock: Mutex::new(Some(lock)) })
+    let readers = Semaphore::new(READERS);
+    Ok(Handles { shared, requests, stop, ended, readers, threads: Mutex::new(threads), lock: Mutex::new(Some(lock)) })
 }
 
 fn start(name: &str, lock: &Arc<File>, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
@@ -180,6 +185,10 @@ impl Reports {
     /// The same damage is found at each start and reported once: such facts are the same by their detail.
     fn report(&self, gap: Gap) {
         tracing::error!(detail = gap.detail, "damage in the ledger");
+        self.shared.damage.send_modify(|damage| {
+            damage.places += 1;
+            damage.latest.clone_from(&gap.detail);
+        });
         loop {
             let Ok((request, answer)) = Request::new(&[Fact::Gap(gap.clone())]) else { return };
             let Some(requests) = self.requests.upgrade() else { return };

@@ -15,7 +15,7 @@ use super::ledger::reader::Locus;
 use super::view::engine::ViewError;
 use super::view::keys;
 use super::view::rows::{self, WorkerEntry};
-use super::{Recorded, StoreCounters, StoreHealth};
+use super::{Damage, Recorded, StoreCounters, StoreHealth};
 use crate::clock::Clock;
 use crate::punch::{Adoption, Seq};
 
@@ -55,6 +55,7 @@ pub struct Shared {
     /// Sequence of the last fact that the view shows.
     pub applied: watch::Sender<Seq>,
     pub health: watch::Sender<StoreHealth>,
+    pub damage: watch::Sender<Damage>,
     pub events: broadcast::Sender<Arc<Recorded>>,
     pub counters: Counters,
 }
@@ -165,6 +166,7 @@ impl Shared {
             moved: Condvar::new(),
             applied: watch::channel(Seq(0)).0,
             health: watch::channel(StoreHealth::Open).0,
+            damage: watch::channel(Damage::default()).0,
             events: broadcast::channel(EVENTS).0,
             counters: Counters::default(),
         }
@@ -312,11 +314,11 @@ impl Shared {
         (!progress.caught_up).then(|| progress.adoptions.clone())
     }
 
-    /// Blocks until the view has caught up, or the store is closed.
-    pub fn wait_caught_up(&self) {
+    /// Blocks until the view has caught up; `false` when the store is being closed.
+    pub fn wait_caught_up(&self) -> bool {
         let progress = self.progress();
         let waited = self.moved.wait_while(progress, |progress| !progress.caught_up && !progress.closing);
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        !waited.unwrap_or_else(PoisonError::into_inner).closing
     }
 
     /// Waits for facts after `from`, at most for `patience`.
@@ -343,9 +345,12 @@ impl Shared {
         waited.unwrap_or_else(PoisonError::into_inner).0.closing
     }
 
-    /// A query could not read the view: the follower looks after it.
+    /// A query could not read the view: the follower looks after it, and until then nothing is settled.
     pub fn suspect(&self, error: ViewError) {
-        self.progress().suspect.get_or_insert(error);
+        let mut progress = self.progress();
+        progress.suspect.get_or_insert(error);
+        progress.caught_up = false;
+        drop(progress);
         self.moved.notify_all();
     }
 

@@ -217,7 +217,7 @@ impl Writer {
             terminal: None,
             at: now,
             count: None,
-            kind: GapKind::StoreDamage,
+            kind: GapKind::DiskFull,
             detail: format!("disk full at {}: {free} bytes free, nothing is taken until there is space", now.0),
         };
         let Ok((request, _answered)) = Request::new(&[Fact::Gap(gap)]) else { return };

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use super::samples::{punch, verified};
 use super::{append, copy_dir, national, open, open_tuned, options};
 use crate::punch::*;
-use crate::store::Tuning;
 use crate::store::ledger::check::{Report, Wrong, verify};
 use crate::store::ledger::frame::OVERHEAD;
 use crate::store::ledger::reader::{Item, PlacedFrame, Walk};
 use crate::store::ledger::recover::recover;
 use crate::store::ledger::segment;
 use crate::store::tests::SMALL;
+use crate::store::{Damage, Tuning};
 
 /// One segment for everything, so that a test knows where it is.
 const ONE_SEGMENT: Tuning = Tuning { segment_bytes: 1 << 20, ..SMALL };
@@ -152,6 +152,7 @@ async fn damage_in_the_middle_is_reported_once_copied_aside_and_stepped_over() {
     let gap = wait_for_gap(&store).await;
     assert_eq!((gap.kind, gap.count), (GapKind::StoreDamage, Some(1)));
     assert!(gap.detail.contains("fact 9 damaged"), "{}", gap.detail);
+    assert_eq!(*store.watch_damage().borrow(), Damage { places: 1, latest: gap.detail });
     let totals = store.read(|view| view.totals()).await;
     assert_eq!((totals.punches, totals.verified), (9, 9), "all but the damaged punch and its judgement");
     store.close().await;

@@ -93,7 +93,7 @@ impl Drop for SmallDisk {
 #[tokio::test]
 async fn a_full_disk_stops_intake_before_the_hard_error_and_space_starts_it_again() {
     let Some(disk) = SmallDisk::mount() else {
-        eprintln!("skipped: this process may not mount a small file system");
+        println!("SKIP: this process may not mount a small file system");
         return;
     };
     let dir = disk.0.path().join("data");
@@ -116,7 +116,10 @@ async fn a_full_disk_stops_intake_before_the_hard_error_and_space_starts_it_agai
     let place = append(&store, vec![Fact::Punch(punch(2))]).await[0];
     assert!(place.new);
     let gaps = store.read(|view| view.gaps(9)).await;
-    assert!(gaps.len() == 1 && gaps[0].1.detail.contains("disk full"), "{gaps:?}");
+    assert!(
+        gaps.len() == 1 && gaps[0].1.kind == GapKind::DiskFull && gaps[0].1.detail.contains("disk full"),
+        "{gaps:?}"
+    );
     store.close().await;
     let report = verify(&dir.join("ledger")).unwrap();
     assert!(report.is_sound() && report.facts == 3, "{report:?}");
@@ -125,7 +128,7 @@ async fn a_full_disk_stops_intake_before_the_hard_error_and_space_starts_it_agai
 #[tokio::test]
 async fn a_store_opened_on_a_full_disk_says_so_and_begins_when_there_is_space() {
     let Some(disk) = SmallDisk::mount() else {
-        eprintln!("skipped: this process may not mount a small file system");
+        println!("SKIP: this process may not mount a small file system");
         return;
     };
     let dir = disk.0.path().join("data");

@@ -23,9 +23,6 @@ pub struct View {
     shared: Arc<Shared>,
 }
 
-/// How often a question is asked again after the view had to be built anew.
-const TRIES: usize = 3;
-
 pub type Answer<T> = Result<T, ViewError>;
 
 impl View {
@@ -38,15 +35,12 @@ impl View {
         self.ask(query).unwrap_or_default()
     }
 
-    /// The whole truth, if need be later.
+    /// The whole truth, if need be later: what follows from it may be a deed, so nothing is no answer. Only a store that
+    /// is being closed says nothing.
     pub(super) fn settled<T: Default>(&self, query: impl Fn(&sled::Tree) -> Answer<T>) -> T {
-        for _ in 0..TRIES {
-            self.shared.wait_caught_up();
+        while self.shared.wait_caught_up() {
             if let Some(answer) = self.ask(&query) {
                 return answer;
-            }
-            if self.shared.is_closing() {
-                break;
             }
         }
         T::default()
