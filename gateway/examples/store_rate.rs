@@ -99,7 +99,7 @@ async fn measure(dir: &Path, in_flight: u32, punches: u32, clock: &Clock) -> Mea
 }
 
 async fn open(dir: &Path, clock: &Clock) -> (Store, Duration) {
-    let options = StoreOptions { dir: dir.to_owned(), platforms: Vec::new() };
+    let options = StoreOptions::new(dir.to_owned(), Vec::new());
     let start = clock.instant();
     let opening = {
         let clock = clock.clone();

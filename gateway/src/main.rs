@@ -71,6 +71,9 @@ enum LedgerCommand {
         /// The gateway's data directory.
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
+        /// The key that the data is sealed with. Default: as the gateway finds it without a configuration.
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
         /// A new file; standard output when missing.
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
@@ -129,8 +132,9 @@ fn execute(arguments: Arguments) -> anyhow::Result<()> {
         Command::Check(file) => say(&cli::summary::of(&load(&file)?)),
         Command::Roster(RosterCommand::Import { config, file }) => say(&cli::import::run(&load(&config)?, &file)?),
         Command::Ledger(LedgerCommand::Verify { data }) => say(&cli::ledger::verify(&data)?),
-        Command::Ledger(LedgerCommand::Export { data, output, format }) => {
-            eprintln!("{}", cli::ledger::export(&data, output.as_deref(), format.into())?);
+        Command::Ledger(LedgerCommand::Export { data, key_file, output, format }) => {
+            let key_file = key_file.as_deref();
+            eprintln!("{}", cli::ledger::export(&data, key_file, output.as_deref(), format.into())?);
             Ok(())
         }
     }

@@ -149,7 +149,7 @@ fn write_ledger(data: &Path) {
         Fact::Gap(Gap { terminal: None, at, count: None, kind, detail: detail.to_owned() })
     };
     let facts = vec![gap("the first gap"), gap("the second gap"), gap("the third gap")];
-    let options = StoreOptions { dir: data.to_owned(), platforms: Vec::new() };
+    let options = StoreOptions::new(data.to_owned(), Vec::new());
     let runtime = tokio::runtime::Runtime::new().expect("works here");
     let store = Store::open(options, Clock::system()).expect("works here");
     runtime.block_on(async {

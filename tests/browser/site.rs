@@ -53,7 +53,7 @@ impl Site {
         let config = Config::parse(CONFIG, &dir.path().join("gateway.toml")).unwrap();
         let clock = Clock::manual(MORNING);
         let platforms = config.platforms.iter().map(|platform| (platform.name.clone(), None)).collect();
-        let options = StoreOptions { dir: config.data_dir.clone(), platforms };
+        let options = StoreOptions::new(config.data_dir.clone(), platforms);
         let store = Store::open(options, clock.clone()).unwrap();
         let ops = Ops::new(clock.clone());
         ops.board.set_intake_open(true);

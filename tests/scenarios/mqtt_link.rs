@@ -48,7 +48,7 @@ impl Site {
     async fn start(transport: MqttTransport, terminals: Vec<Terminal>) -> Site {
         let dir = tempfile::tempdir().unwrap();
         let clock = Clock::system();
-        let options = StoreOptions { dir: dir.path().to_owned(), platforms: vec![] };
+        let options = StoreOptions::new(dir.path().to_owned(), vec![]);
         let opening = clock.clone();
         let store = tokio::task::spawn_blocking(move || Store::open(options, opening)).await.unwrap().unwrap();
         let ops = Ops::new(clock.clone());

@@ -221,7 +221,7 @@ impl Desk {
     fn new() -> Desk {
         let dir = tempfile::tempdir().unwrap();
         let clock = Clock::system();
-        let options = StoreOptions { dir: dir.path().join("data"), platforms: Vec::new() };
+        let options = StoreOptions::new(dir.path().join("data"), Vec::new());
         let store = Store::open(options, clock.clone()).unwrap();
         let context = Context {
             store: store.clone(),

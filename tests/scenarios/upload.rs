@@ -43,7 +43,7 @@ impl Site {
         let clock = Clock::system();
         let options = Options { min_interval: INTERVAL, job_delay: Duration::from_millis(30), ..Options::default() };
         let platform = ReferencePlatform::start(options).await.unwrap();
-        let store_options = StoreOptions { dir: dir.path().to_owned(), platforms: vec![(name(), None)] };
+        let store_options = StoreOptions::new(dir.path().to_owned(), vec![(name(), None)]);
         let opened = tokio::task::spawn_blocking({
             let clock = clock.clone();
             move || Store::open(store_options, clock)

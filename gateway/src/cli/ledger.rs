@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use gateway::store::keyring::master::MasterFile;
+use gateway::store::keyring::{self, Keyring};
 use gateway::store::ledger::check::{self, Report};
 use gateway::store::ledger::export::{self, ExportError, Format};
 use gateway::store::ledger::segment;
@@ -44,17 +46,19 @@ fn described(report: &Report) -> String {
 }
 
 /// Writes every fact to `out`, or to standard output. Personal data is in it as it stands in the ledger.
-pub fn export(data: &Path, out: Option<&Path>, format: Format) -> Result<String, Failure> {
+/// `key_file`: as in the configuration; by default the data directory's own.
+pub fn export(data: &Path, key_file: Option<&Path>, out: Option<&Path>, format: Format) -> Result<String, Failure> {
     let dir = ledger_of(data)?;
+    let keyring = keyring_of(data, key_file)?;
     let written = match out {
         Some(path) => {
             // An earlier export is evidence too.
             let file = File::create_new(path).map_err(|error| {
                 Failure::new(Exit::CannotCreate, format!("{} cannot be created: {error}", path.display()))
             })?;
-            export::export(&dir, &file, format).and_then(|count| Ok(file.sync_all().map(|()| count)?))
+            export::export(&dir, &keyring, &file, format).and_then(|count| Ok(file.sync_all().map(|()| count)?))
         }
-        None => export::export(&dir, io::stdout().lock(), format),
+        None => export::export(&dir, &keyring, io::stdout().lock(), format),
     };
     match written {
         Ok(count) => Ok(format!("{count} facts exported")),
@@ -71,6 +75,13 @@ fn ledger_of(data: &Path) -> Result<PathBuf, Failure> {
         let problem = format!("{}: no ledger is here; name the gateway's data directory with --data", data.display());
         Failure::new(Exit::NoInput, problem)
     })
+}
+
+/// The keys of a data directory or a copy of one, which stays as it is.
+fn keyring_of(data: &Path, key_file: Option<&Path>) -> Result<Keyring, Failure> {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
+    let master = MasterFile::choose(key_file, credentials.as_deref().map(Path::new), data);
+    keyring::file::read_only(data, &master).map_err(|error| Failure::new(Exit::NoInput, error.to_string()))
 }
 
 fn unreadable(dir: &Path, error: &io::Error) -> Failure {

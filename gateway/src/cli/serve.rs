@@ -6,6 +6,7 @@ use std::time::Duration;
 use gateway::RunError;
 use gateway::config::Config;
 use gateway::store::OpenError;
+use gateway::store::keyring::file::KeyringError;
 use sd_notify::NotifyState;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -110,6 +111,10 @@ fn failure(error: RunError) -> Failure {
     let exit = match &error {
         RunError::Store(OpenError::Locked { .. }) => Exit::TemporaryFailure,
         RunError::Store(OpenError::Io { source, .. }) => of_io(source, Exit::Io),
+        RunError::Store(OpenError::Keyring(error)) => match error {
+            KeyringError::Io { source, .. } => of_io(source, Exit::Io),
+            KeyringError::Master(_) | KeyringError::WrongKey { .. } => Exit::Config,
+        },
         RunError::Listen { source, .. } => of_io(source, Exit::Unavailable),
         RunError::Token(_) => Exit::Io,
         RunError::Task { .. } => Exit::Software,

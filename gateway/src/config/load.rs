@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use toml::de::DeTable;
 
 use super::reader::{Report, Section};
-use super::{Config, MqttTransport, Problem, mqtt, platform, site, terminals};
+use super::{Config, MqttTransport, Problem, mqtt, platform, site, store, terminals};
 
 impl Config {
     /// Reads and checks a file; on failure, every problem at once.
@@ -46,12 +46,15 @@ impl Config {
 /// Reads every section. What is wrong goes to the report; the configuration counts only when the report is empty.
 fn read(root: &mut Section<'_>, file: &Path, hash: [u8; 32]) -> Config {
     let data_dir = root.text("data_dir").unwrap_or_else(|| "anxin-data".to_owned());
+    let data_dir = root.resolve(&data_dir);
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
     let site = site::site(root.section("site"));
     let mut names = terminals::Names::default();
     let config = Config {
         file: Some(file.to_owned()),
         hash,
-        data_dir: root.resolve(&data_dir),
+        store: store::store(root.section("store"), &data_dir, credentials.as_deref()),
+        data_dir,
         console: site::console(root.section("console")),
         mqtt: mqtt::mqtt(root.section("mqtt")),
         terminals: terminals::network(root.sections("terminal"), &mut names),

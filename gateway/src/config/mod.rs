@@ -9,6 +9,7 @@ mod mqtt;
 mod platform;
 mod reader;
 mod site;
+mod store;
 mod terminals;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use jiff::civil::Date;
 use jiff::tz::Offset;
 
 use crate::punch::{PlatformName, TerminalId};
+use crate::store::keyring::master::MasterFile;
 
 const DEFAULT_CONSOLE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const DEFAULT_MQTT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883);
@@ -35,6 +37,7 @@ pub struct Config {
     pub hash: [u8; 32],
     pub data_dir: PathBuf,
     pub site: Site,
+    pub store: Store,
     pub console: Console,
     pub mqtt: Mqtt,
     pub terminals: Vec<NetworkTerminal>,
@@ -52,6 +55,14 @@ pub struct Site {
     pub project_code: String,
     /// What the terminals' wall-clock times are relative to UTC; `+08:00` in China.
     pub utc_offset: Offset,
+}
+
+/// `[store]`
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// 64 hexadecimal digits or a passphrase, readable by the gateway alone: `key_file`, else the systemd credential
+    /// `anxin.store-key`, else `store.key` in the data directory, which is made at the first start.
+    pub key: MasterFile,
 }
 
 /// `[console]`

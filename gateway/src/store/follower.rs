@@ -12,6 +12,7 @@ use super::Tuning;
 use super::dedup::DedupKey;
 use super::ledger::reader::{Item, Locus, Walk, read_frame};
 use super::ledger::seal::unseal;
+use super::opening::stamp;
 use super::position::{Chunk, Open};
 use super::shared::{Lacking, Shared, Work};
 use super::view::apply::Rules;
@@ -44,7 +45,14 @@ pub struct Follower {
 impl Follower {
     pub fn new(shared: Arc<Shared>, platforms: Platforms, tuning: Tuning) -> Follower {
         let live_after = shared.durable().1;
-        Follower { shared, rules: Rules { platforms }, tuning, view: None, live_after, caught_up: false }
+        Follower {
+            rules: Rules { platforms, keyring: shared.keyring.clone() },
+            shared,
+            tuning,
+            view: None,
+            live_after,
+            caught_up: false,
+        }
     }
 
     /// Opens the view, or makes a new one when it cannot be used. Returns why, if so.
@@ -161,7 +169,7 @@ impl Follower {
             let (_, bytes) = entry?;
             let entry: PunchEntry = rows::decode(&bytes).ok_or(ViewError::Row)?;
             let frame = read_frame(&self.shared.paths.ledger, entry.at)?;
-            match frame.and_then(|frame| unseal(&frame.payload).ok()) {
+            match frame.and_then(|frame| unseal(&frame.payload, &self.shared.keyring).ok()) {
                 Some(Fact::Punch(punch)) if punch.id == entry.row.id => agreeing += 1,
                 Some(_) => {
                     return Err(ViewError::Disagrees(format!("punch {} is not where it should be", entry.row.seq)));
@@ -202,7 +210,7 @@ impl Follower {
         let mut lacking = Lacking { after: applied.seq, ..Lacking::default() };
         while let Some(item) = walk.next_item()? {
             let Item::Fact(frame) = item else { continue };
-            let Ok(fact) = unseal(&frame.payload) else { continue };
+            let Ok(fact) = unseal(&frame.payload, &self.shared.keyring) else { continue };
             if let Some(key) = DedupKey::of(&fact) {
                 lacking.keys.insert(key, Seq(frame.header.seq));
             }
@@ -272,9 +280,7 @@ impl Follower {
         if error.is_disk() || !dir.exists() {
             return;
         }
-        let stamp = jiff::Timestamp::from_millisecond(self.shared.clock.now().0).unwrap_or_default();
-        let stamp = stamp.strftime("%Y%m%dT%H%M%SZ").to_string();
-        match engine::move_aside(dir, &stamp) {
+        match engine::move_aside(dir, &stamp(&self.shared.clock)) {
             Ok(aside) => tracing::warn!(%error, aside = %aside.display(), "the view is built again from the ledger"),
             Err(cause) => tracing::error!(%error, %cause, "the view cannot be moved aside"),
         }

@@ -3,6 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::dedup::{DedupKey, Found, Pending};
+use super::keyring::Keyring;
 use super::ledger::frame;
 use super::ledger::seal::{self, Sealed};
 use super::shared::Shared;
@@ -28,10 +29,10 @@ struct Prepared {
 }
 
 impl Request {
-    /// Encodes facts; the caller's thread does this work, not the writer's.
-    pub fn new(facts: &[Fact]) -> Result<(Request, oneshot::Receiver<Answer>), AppendError> {
+    /// Seals facts; the caller's thread does this work, not the writer's.
+    pub fn new(facts: &[Fact], keyring: &Keyring) -> Result<(Request, oneshot::Receiver<Answer>), AppendError> {
         let facts: Vec<Prepared> =
-            facts.iter().map(|fact| Prepared { sealed: seal::seal(fact), key: DedupKey::of(fact) }).collect();
+            facts.iter().map(|fact| Prepared { sealed: seal::seal(fact, keyring), key: DedupKey::of(fact) }).collect();
         let size: usize = facts.iter().map(|fact| fact.sealed.payload.len()).sum();
         if size > APPEND_BYTES || facts.iter().any(|fact| fact.sealed.payload.len() > frame::MAX_PAYLOAD) {
             return Err(AppendError::Unavailable(format!("{size} bytes are too many for one append")));

@@ -10,6 +10,7 @@
 //! data/quarantine/     copies of damaged bytes
 //! data/view/           sled ([`view`]); view.bad-<date>/ is one that could not be used
 //! data/photos/ab/      photos by content hash ([`photos`])
+//! data/keyring-a, -b   the keys that seal what is personal, themselves sealed ([`keyring`])
 //! data/reserve         space to say that the disk is full
 //! ```
 //!
@@ -20,6 +21,7 @@ mod dedup;
 mod filter;
 mod follower;
 mod group;
+pub mod keyring;
 pub mod ledger;
 mod opening;
 mod photos;
@@ -40,6 +42,7 @@ use tokio::sync::broadcast;
 use crate::clock::Clock;
 use crate::punch::*;
 use group::Request;
+use keyring::master::MasterFile;
 use opening::Handles;
 
 pub use ledger::check::{Report, verify};
@@ -50,8 +53,18 @@ pub use view::query::View;
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     pub dir: PathBuf,
+    /// Where the key is that everything personal is sealed with; made at the first start.
+    pub key: MasterFile,
     /// Platforms that get an outbox, each with the first day whose punches it wants.
     pub platforms: Vec<(PlatformName, Option<UnixMs>)>,
+}
+
+impl StoreOptions {
+    /// With the key in the data directory.
+    pub fn new(dir: PathBuf, platforms: Vec<(PlatformName, Option<UnixMs>)>) -> StoreOptions {
+        let key = MasterFile::choose(None, None, &dir);
+        StoreOptions { dir, key, platforms }
+    }
 }
 
 /// A handle on the open store; clones share it.
@@ -82,6 +95,8 @@ pub enum OpenError {
     Io { path: PathBuf, source: std::io::Error },
     #[error("{path} is in use by another process", path = path.display())]
     Locked { path: PathBuf },
+    #[error(transparent)]
+    Keyring(#[from] keyring::file::KeyringError),
 }
 
 /// Nothing was stored, and nothing may be acknowledged.
@@ -249,7 +264,7 @@ impl Store {
     ///
     /// A caller that goes away while it waits leaves the facts to be stored or not.
     pub async fn append(&self, facts: Vec<Fact>) -> Result<Vec<Appended>, AppendError> {
-        let (request, answer) = Request::new(&facts)?;
+        let (request, answer) = Request::new(&facts, &self.handles.shared.keyring)?;
         drop(facts);
         self.handles.requests.send(request).await.map_err(|_| AppendError::Closed)?;
         answer.await.map_err(|_| AppendError::Closed)?
@@ -301,13 +316,15 @@ impl Store {
             }
         }
         let dir = self.handles.shared.paths.photos.clone();
-        let stored = blocking(move || photos::put(&dir, &jpeg)).await;
+        let keyring = self.handles.shared.keyring.clone();
+        let stored = blocking(move || photos::put(&dir, &keyring, &jpeg)).await;
         stored.map_err(|error| AppendError::Unavailable(format!("the photo cannot be stored: {error}")))
     }
 
     pub async fn photo(&self, hash: PhotoHash) -> Result<Option<Bytes>, std::io::Error> {
         let dir = self.handles.shared.paths.photos.clone();
-        let bytes = blocking(move || photos::get(&dir, hash)).await?;
+        let keyring = self.handles.shared.keyring.clone();
+        let bytes = blocking(move || photos::get(&dir, &keyring, hash)).await?;
         Ok(bytes.map(Bytes::from))
     }
 

@@ -18,7 +18,7 @@ use super::ledger::{Ledger, check};
 use super::shared::{Paths, Shared};
 use super::view::engine::ViewError;
 use super::writer::Writer;
-use super::{AppendError, OpenError, StoreOptions, Tuning, photos};
+use super::{AppendError, OpenError, StoreOptions, Tuning, keyring, photos};
 use crate::clock::Clock;
 use crate::punch::{Fact, Gap, GapKind, Seq};
 
@@ -75,6 +75,8 @@ pub fn open(options: StoreOptions, clock: Clock, tuning: Tuning) -> Result<Handl
     let here = |source| OpenError::Io { path: options.dir.clone(), source };
     fs::create_dir_all(&options.dir).map_err(here)?;
     let lock = take_lock(&paths.lock)?;
+    let stamp = stamp(&clock);
+    let opened = keyring::file::open(&options.dir, &options.key, &stamp)?;
     photos::prepare(&paths.photos).map_err(|source| OpenError::Io { path: paths.photos.clone(), source })?;
     let tail = recover::recover(&paths.ledger, &paths.quarantine)
         .map_err(|source| OpenError::Io { path: paths.ledger.clone(), source })?;
@@ -82,10 +84,11 @@ pub fn open(options: StoreOptions, clock: Clock, tuning: Tuning) -> Result<Handl
         tracing::warn!(segment = torn.at.segment, offset = torn.at.offset, bytes = torn.length, "a torn tail was cut");
     }
 
-    let shared = Arc::new(Shared::new(paths.clone(), clock.clone(), tail.end, Seq(tail.last_seq)));
+    let shared = Arc::new(Shared::new(paths.clone(), clock.clone(), opened.keyring, tail.end, Seq(tail.last_seq)));
     let mut follower = Follower::new(shared.clone(), options.platforms, tuning);
     let trouble = follower.open();
-    let found = missing_tail(&tail, trouble.as_ref(), &clock);
+    let lost_keys = opened.lost.map(|detail| damage(&clock, None, detail));
+    let found = lost_keys.into_iter().chain(missing_tail(&tail, trouble.as_ref(), &clock)).collect();
     let ledger = Ledger::new(&paths.ledger, &tail, tuning.segment_bytes);
     let (requests, waiting) = mpsc::channel(WAITING_APPENDS);
     let stop = CancellationToken::new();
@@ -134,17 +137,22 @@ fn missing_tail(tail: &Tail, trouble: Option<&ViewError>, clock: &Clock) -> Opti
         Some(torn) => format!("; {} bytes at offset {} were cut", torn.length, torn.at.offset),
         None => String::new(),
     };
-    Some(Gap {
-        terminal: None,
-        at: clock.now(),
-        count: Some(applied.0 - tail.last_seq),
-        kind: GapKind::StoreDamage,
-        detail: format!(
-            "segment {}: facts {} to {applied} were in the ledger and are not any more{cut}",
-            tail.last_segment,
-            tail.last_seq + 1
-        ),
-    })
+    let detail = format!(
+        "segment {}: facts {} to {applied} were in the ledger and are not any more{cut}",
+        tail.last_segment,
+        tail.last_seq + 1
+    );
+    Some(damage(clock, Some(applied.0 - tail.last_seq), detail))
+}
+
+fn damage(clock: &Clock, count: Option<u64>, detail: String) -> Gap {
+    Gap { terminal: None, at: clock.now(), count, kind: GapKind::StoreDamage, detail }
+}
+
+/// The date in the names of what is set aside.
+pub fn stamp(clock: &Clock) -> String {
+    let now = jiff::Timestamp::from_millisecond(clock.now().0).unwrap_or_default();
+    now.strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
 /// Reports damage in the ledger as facts.
@@ -155,10 +163,8 @@ struct Reports {
 }
 
 impl Reports {
-    fn run(&self, paths: &Paths, last_segment: u32, found: Option<Gap>) {
-        if let Some(gap) = found {
-            self.report(gap);
-        }
+    fn run(&self, paths: &Paths, last_segment: u32, found: Vec<Gap>) {
+        found.into_iter().for_each(|gap| self.report(gap));
         let room = self.shared.durable().1.0 as usize;
         if let Err(error) = self.shared.gather(room, || self.stop.is_cancelled()) {
             tracing::warn!(%error, "every punch is looked up in the view until the next start");
@@ -169,13 +175,7 @@ impl Reports {
             {
                 tracing::warn!(%error, "damaged bytes could not be copied aside");
             }
-            self.report(Gap {
-                terminal: None,
-                at: self.shared.clock.now(),
-                count: finding.count(),
-                kind: GapKind::StoreDamage,
-                detail: finding.to_string(),
-            });
+            self.report(damage(&self.shared.clock, finding.count(), finding.to_string()));
         });
         if let Err(error) = checked {
             tracing::error!(%error, "the closed segments could not be checked");
@@ -190,7 +190,7 @@ impl Reports {
             damage.latest.clone_from(&gap.detail);
         });
         loop {
-            let Ok((request, answer)) = Request::new(&[Fact::Gap(gap.clone())]) else { return };
+            let Ok((request, answer)) = Request::new(&[Fact::Gap(gap.clone())], &self.shared.keyring) else { return };
             let Some(requests) = self.requests.upgrade() else { return };
             if requests.blocking_send(request).is_err() {
                 return;

@@ -1,4 +1,4 @@
-//! Photos by content hash, each its own file. Durable before the frame that names them; never edited. The same photo
+//! Photos by content hash, each its own file, sealed with the keyring. Durable before the frame that names them; never edited. The same photo
 //! twice costs a look at the directory.
 
 use std::fs::{self, File};
@@ -6,13 +6,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::keyring::Keyring;
 use super::ledger::segment::sync_dir;
 use crate::punch::PhotoHash;
 
-/// `photos/ab/abcdef….jpg`
+/// `photos/ab/abcdef….sealed`; the name is the hash of what is inside.
 fn path(dir: &Path, hash: PhotoHash) -> PathBuf {
     let name = hash.to_string();
-    dir.join(&name[..2]).join(format!("{name}.jpg"))
+    dir.join(&name[..2]).join(format!("{name}.sealed"))
 }
 
 /// Makes the shelves and deletes what an interrupted write left behind.
@@ -35,7 +36,7 @@ pub fn prepare(dir: &Path) -> io::Result<()> {
 }
 
 /// Stores a photo.
-pub fn put(dir: &Path, jpeg: &[u8]) -> io::Result<PhotoHash> {
+pub fn put(dir: &Path, keyring: &Keyring, jpeg: &[u8]) -> io::Result<PhotoHash> {
     static UNFINISHED: AtomicU64 = AtomicU64::new(0);
     let hash = PhotoHash::of(jpeg);
     let path = path(dir, hash);
@@ -47,7 +48,7 @@ pub fn put(dir: &Path, jpeg: &[u8]) -> io::Result<PhotoHash> {
     }
     let number = UNFINISHED.fetch_add(1, Ordering::Relaxed);
     let new = dir.join(format!("{hash}-{number}.new"));
-    let stored = write(&new, jpeg).and_then(|()| fs::rename(&new, &path)).and_then(|()| sync_dir(shelf));
+    let stored = write(&new, &keyring.seal(jpeg)).and_then(|()| fs::rename(&new, &path)).and_then(|()| sync_dir(shelf));
     if let Err(error) = stored {
         // What is left of it is deleted at the next start.
         let _already_gone = fs::remove_file(&new);
@@ -63,14 +64,19 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// A photo's bytes; an error when they are not what was stored.
-pub fn get(dir: &Path, hash: PhotoHash) -> io::Result<Option<Vec<u8>>> {
+pub fn get(dir: &Path, keyring: &Keyring, hash: PhotoHash) -> io::Result<Option<Vec<u8>>> {
     let bytes = match fs::read(path(dir, hash)) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    if PhotoHash::of(&bytes) != hash {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("photo {hash} is damaged")));
+    let jpeg = keyring.open(&bytes).map_err(|error| damaged(hash, &error.to_string()))?;
+    match PhotoHash::of(&jpeg) == hash {
+        true => Ok(Some(jpeg)),
+        false => Err(damaged(hash, "it is another one")),
     }
-    Ok(Some(bytes))
+}
+
+fn damaged(hash: PhotoHash, cause: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("photo {hash} is damaged: {cause}"))
 }

@@ -81,7 +81,7 @@ impl Open {
         live_after: Seq,
     ) -> Result<(), ViewError> {
         let seq = Seq(frame.header.seq);
-        match unseal(&frame.payload) {
+        match unseal(&frame.payload, &rules.keyring) {
             Ok(fact) => {
                 let placed = Placed { seq, at: frame.at, fact: &fact };
                 match &fact {

@@ -11,6 +11,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::dedup::{DedupKey, Found, Pending};
 use super::filter::Filter;
+use super::keyring::Keyring;
 use super::ledger::reader::Locus;
 use super::view::engine::ViewError;
 use super::view::keys;
@@ -50,6 +51,7 @@ impl Paths {
 pub struct Shared {
     pub paths: Paths,
     pub clock: Clock,
+    pub keyring: Arc<Keyring>,
     progress: Mutex<Progress>,
     moved: Condvar,
     /// Sequence of the last fact that the view shows.
@@ -147,10 +149,11 @@ pub enum Work {
 }
 
 impl Shared {
-    pub fn new(paths: Paths, clock: Clock, durable: Locus, durable_seq: Seq) -> Shared {
+    pub fn new(paths: Paths, clock: Clock, keyring: Keyring, durable: Locus, durable_seq: Seq) -> Shared {
         Shared {
             paths,
             clock,
+            keyring: Arc::new(keyring),
             progress: Mutex::new(Progress {
                 tree: None,
                 durable,
@@ -239,7 +242,7 @@ impl Shared {
         // The follower takes a fact out of `pending` only after the tree shows it, so it is in one of both.
         let tree = progress.tree.clone().ok_or(ViewError::NotOpen)?;
         drop(progress);
-        let found = catch_unwind(AssertUnwindSafe(|| find_in(&tree, key)));
+        let found = catch_unwind(AssertUnwindSafe(|| find_in(&tree, &self.keyring, key)));
         let found = found.unwrap_or_else(|panic| Err(ViewError::panicked(&*panic)));
         found.map_err(|error| {
             let text = error.to_string();
@@ -365,12 +368,12 @@ impl Shared {
     }
 }
 
-fn find_in(tree: &sled::Tree, key: &DedupKey) -> Result<Option<Seq>, ViewError> {
+fn find_in(tree: &sled::Tree, keyring: &Keyring, key: &DedupKey) -> Result<Option<Seq>, ViewError> {
     Ok(match key {
         DedupKey::Punch(id) => read(tree, &keys::punch(*id))?,
         DedupKey::Record(digest) => read(tree, &keys::record(*digest))?,
         DedupKey::Worker(id, content) => read::<WorkerEntry>(tree, &keys::worker(id))?
-            .filter(|entry| entry.content == *content)
+            .filter(|entry| entry.content == WorkerEntry::blinded(keyring, content))
             .map(|entry| entry.seq),
     })
 }

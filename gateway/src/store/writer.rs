@@ -220,7 +220,7 @@ impl Writer {
             kind: GapKind::DiskFull,
             detail: format!("disk full at {}: {free} bytes free, nothing is taken until there is space", now.0),
         };
-        let Ok((request, _answered)) = Request::new(&[Fact::Gap(gap)]) else { return };
+        let Ok((request, _answered)) = Request::new(&[Fact::Gap(gap)], &self.shared.keyring) else { return };
         let written = self.begin_segment().and_then(|()| self.commit(VecDeque::from([request])));
         if let Err(trouble) = written {
             tracing::warn!("not even the note that the disk is full could be written: {}", trouble.text());

@@ -171,7 +171,7 @@ impl Site {
 }
 
 async fn open(dir: &Path, clock: &Clock) -> Store {
-    let (options, clock) = (StoreOptions { dir: dir.to_owned(), platforms: Vec::new() }, clock.clone());
+    let (options, clock) = (StoreOptions::new(dir.to_owned(), Vec::new()), clock.clone());
     tokio::task::spawn_blocking(move || Store::open(options, clock)).await.unwrap().unwrap()
 }
 

@@ -108,7 +108,7 @@ impl Rig {
             Config::parse(&text, &dir.path().join("gateway.toml")).unwrap_or_else(|wrong| panic!("{wrong:#?}"));
         let clock = Clock::manual(at(NOW));
         let platforms = config.platforms.iter().map(|platform| (platform.name.clone(), None)).collect();
-        let store = Store::open(StoreOptions { dir: config.data_dir.clone(), platforms }, clock.clone()).unwrap();
+        let store = Store::open(StoreOptions::new(config.data_dir.clone(), platforms), clock.clone()).unwrap();
         let ops = Ops::new(clock.clone());
         ops.board.set_intake_open(true);
         let token = Secret(TOKEN.to_owned());

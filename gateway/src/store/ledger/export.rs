@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::reader::{Item, PlacedFrame, Walk};
 use super::seal::unseal;
+use crate::store::keyring::Keyring;
 
 /// The form of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +41,11 @@ struct Line {
 }
 
 /// Writes every readable fact in order; returns how many.
-pub fn export(dir: &Path, out: impl Write, format: Format) -> Result<u64, ExportError> {
+pub fn export(dir: &Path, keyring: &Keyring, out: impl Write, format: Format) -> Result<u64, ExportError> {
     match format {
         Format::Jsonl => {
             let mut out = io::BufWriter::new(out);
-            let count = for_each(dir, |line| {
+            let count = for_each(dir, keyring, |line| {
                 serde_json::to_writer(&mut out, &line)?;
                 Ok(out.write_all(b"\n")?)
             })?;
@@ -54,7 +55,7 @@ pub fn export(dir: &Path, out: impl Write, format: Format) -> Result<u64, Export
         Format::Csv => {
             let mut table = csv::Writer::from_writer(out);
             table.write_record(["seq", "segment", "offset", "hash", "previous_hash", "kind", "fact"])?;
-            let count = for_each(dir, |line| {
+            let count = for_each(dir, keyring, |line| {
                 let Line { seq, segment, offset, hash, previous_hash, kind, fact } = line;
                 let numbers = [seq.to_string(), segment.to_string(), offset.to_string()];
                 let texts = [hash, previous_hash, kind, fact.to_string()];
@@ -66,20 +67,24 @@ pub fn export(dir: &Path, out: impl Write, format: Format) -> Result<u64, Export
     }
 }
 
-fn for_each(dir: &Path, mut write: impl FnMut(Line) -> Result<(), ExportError>) -> Result<u64, ExportError> {
+fn for_each(
+    dir: &Path,
+    keyring: &Keyring,
+    mut write: impl FnMut(Line) -> Result<(), ExportError>,
+) -> Result<u64, ExportError> {
     let mut count = 0;
     let mut walk = Walk::all(dir);
     while let Some(item) = walk.next_item()? {
         if let Item::Fact(frame) = item {
-            write(line(&frame)?)?;
+            write(line(&frame, keyring)?)?;
             count += 1;
         }
     }
     Ok(count)
 }
 
-fn line(frame: &PlacedFrame) -> Result<Line, ExportError> {
-    let (kind, fact) = match unseal(&frame.payload) {
+fn line(frame: &PlacedFrame, keyring: &Keyring) -> Result<Line, ExportError> {
+    let (kind, fact) = match unseal(&frame.payload, keyring) {
         Ok(fact) => match serde_json::to_value(&fact)? {
             Value::Object(object) => object.into_iter().next().unwrap_or_default(),
             other => (String::new(), other),

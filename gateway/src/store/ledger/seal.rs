@@ -1,11 +1,13 @@
 //! What a frame carries: a fact as bytes behind a byte that says how it is sealed.
 //!
 //! ```text
-//! 00 postcard(Fact)      not encrypted
+//! 00 postcard(Fact)      not encrypted; read, and no longer written
+//! 01 …                   postcard(Fact) sealed with the keyring
 //! ```
 
 use super::frame::{self, Hash};
 use crate::punch::Fact;
+use crate::store::keyring::{Key, Keyring, OpenSealedError, open_with};
 
 const PLAIN: u8 = 0;
 
@@ -19,25 +21,34 @@ pub struct Sealed {
 /// Why a payload could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnsealError {
-    #[error("sealed in a way this version does not know ({0:?})")]
-    UnknownSeal(Option<u8>),
+    #[error(transparent)]
+    Sealed(#[from] OpenSealedError),
     #[error("a fact this version does not know")]
     UnknownFact,
 }
 
 /// Turns a fact into a payload.
-pub fn seal(fact: &Fact) -> Sealed {
-    let payload =
-        postcard::to_extend(fact, vec![PLAIN]).expect("a fact has no unsized part and a Vec takes everything");
+pub fn seal(fact: &Fact, keyring: &Keyring) -> Sealed {
+    let plain = postcard::to_allocvec(fact).expect("a fact has no unsized part and a Vec takes everything");
+    let payload = keyring.seal(&plain);
     let digest = frame::digest(&payload);
     Sealed { payload, digest }
 }
 
 /// Turns a payload into its fact.
-pub fn unseal(payload: &[u8]) -> Result<Fact, UnsealError> {
-    let Some((&PLAIN, bytes)) = payload.split_first() else {
-        return Err(UnsealError::UnknownSeal(payload.first().copied()));
-    };
+pub fn unseal(payload: &[u8], keyring: &Keyring) -> Result<Fact, UnsealError> {
+    match payload.split_first() {
+        Some((&PLAIN, bytes)) => decode(bytes),
+        Some(_) | None => decode(&keyring.open(payload)?),
+    }
+}
+
+/// Turns a payload into its fact with the one key that was handed out for it.
+pub fn unseal_with(payload: &[u8], record_key: &Key) -> Result<Fact, UnsealError> {
+    decode(&open_with(record_key, payload)?)
+}
+
+fn decode(bytes: &[u8]) -> Result<Fact, UnsealError> {
     match postcard::take_from_bytes(bytes) {
         Ok((fact, [])) => Ok(fact),
         Ok(_) | Err(_) => Err(UnsealError::UnknownFact),

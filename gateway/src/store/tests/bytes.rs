@@ -4,6 +4,7 @@
 use super::MORNING;
 use super::samples::{judgement, punch, step, worker};
 use crate::punch::*;
+use crate::store::keyring::{Keyring, OpenSealedError};
 use crate::store::ledger::seal::{UnsealError, seal, unseal};
 
 fn one_of_each() -> Vec<(&'static str, Fact)> {
@@ -87,27 +88,35 @@ fn one_of_each() -> Vec<(&'static str, Fact)> {
 fn facts_have_these_bytes() {
     let golden: Vec<(&str, &str)> =
         include_str!("facts.golden").lines().filter_map(|line| line.split_once(' ')).collect();
-    let now: Vec<(&str, String)> =
-        one_of_each().iter().map(|(name, fact)| (*name, hex::encode(seal(fact).payload))).collect();
+    let now: Vec<(&str, String)> = one_of_each().iter().map(|(name, fact)| (*name, hex::encode(plain(fact)))).collect();
     let now: Vec<(&str, &str)> = now.iter().map(|(name, bytes)| (*name, &bytes[..])).collect();
     assert_eq!(now, golden);
 }
 
 #[test]
-fn facts_come_back_from_their_bytes() {
+fn facts_come_back_from_their_bytes_sealed_and_as_they_were_before_that() {
+    let keyring = Keyring::generate();
     for (name, fact) in one_of_each() {
-        let sealed = seal(&fact);
-        assert_eq!(unseal(&sealed.payload).as_ref(), Ok(&fact), "{name}");
+        let sealed = seal(&fact, &keyring);
+        assert_eq!(sealed.payload[0], 1);
+        assert_eq!(unseal(&sealed.payload, &keyring).as_ref(), Ok(&fact), "{name}");
+        assert_eq!(unseal(&plain(&fact), &keyring).as_ref(), Ok(&fact), "{name}");
     }
 }
 
 #[test]
 fn what_a_later_version_wrote_is_told_apart_from_damage() {
-    let mut sealed = seal(&one_of_each()[3].1).payload;
-    assert_eq!(unseal(&[&sealed[..], &[0]].concat()), Err(UnsealError::UnknownFact), "trailing bytes");
-    sealed[1] = 99;
-    assert_eq!(unseal(&sealed), Err(UnsealError::UnknownFact));
-    sealed[0] = 7;
-    assert_eq!(unseal(&sealed), Err(UnsealError::UnknownSeal(Some(7))));
-    assert_eq!(unseal(&[]), Err(UnsealError::UnknownSeal(None)));
+    let keyring = Keyring::generate();
+    let mut bytes = plain(&one_of_each()[3].1);
+    assert_eq!(unseal(&[&bytes[..], &[0]].concat(), &keyring), Err(UnsealError::UnknownFact), "trailing bytes");
+    bytes[1] = 99;
+    assert_eq!(unseal(&bytes, &keyring), Err(UnsealError::UnknownFact));
+    bytes[0] = 7;
+    assert_eq!(unseal(&bytes, &keyring), Err(OpenSealedError::UnknownSeal(Some(7)).into()));
+    assert_eq!(unseal(&[], &keyring), Err(OpenSealedError::UnknownSeal(None).into()));
+}
+
+/// A payload as the first version wrote it.
+fn plain(fact: &Fact) -> Vec<u8> {
+    postcard::to_extend(fact, vec![0]).unwrap()
 }

@@ -7,18 +7,25 @@ use bytes::Bytes;
 use super::samples::{punch, step, verified, worker};
 use super::{SMALL, append, last_seq, national, open, open_tuned, options};
 use crate::punch::*;
+use crate::store::group::Request;
 use crate::store::{AppendError, StoreHealth, Tuning};
 
 #[tokio::test]
 async fn appends_in_flight_share_a_sync() {
     let dir = tempfile::tempdir().unwrap();
     let store = open_tuned(options(dir.path()), Tuning { segment_bytes: 4 << 20, ..SMALL });
-    let mut tasks = tokio::task::JoinSet::new();
-    for n in 0..400 {
-        let store = store.clone();
-        tasks.spawn(async move { store.append(vec![Fact::Punch(punch(n))]).await.unwrap()[0].seq });
+    // Sealed beforehand: that is the callers' work, and here they all are one thread.
+    let keyring = &store.handles.shared.keyring;
+    let sealed: Vec<_> = (0..400).map(|n| Request::new(&[Fact::Punch(punch(n))], keyring).unwrap()).collect();
+    let mut answers = Vec::new();
+    for (request, answer) in sealed {
+        store.handles.requests.send(request).await.unwrap();
+        answers.push(answer);
     }
-    let mut seqs: Vec<u64> = tasks.join_all().await.into_iter().map(|seq| seq.0).collect();
+    let mut seqs = Vec::new();
+    for answer in answers {
+        seqs.push(answer.await.unwrap().unwrap()[0].seq.0);
+    }
     seqs.sort_unstable();
     assert_eq!(seqs, (1..=400).collect::<Vec<_>>());
     let counters = store.counters();
@@ -198,7 +205,7 @@ async fn the_same_photo_is_stored_once_and_a_changed_one_is_not_given_out() {
     assert_eq!(store.photo(hash).await.unwrap(), Some(jpeg));
     assert_eq!(store.photo(PhotoHash([0; 32])).await.unwrap(), None);
     let name = hash.to_string();
-    let file = dir.path().join("photos").join(&name[..2]).join(format!("{name}.jpg"));
+    let file = dir.path().join("photos").join(&name[..2]).join(format!("{name}.sealed"));
     std::fs::write(file, b"another face").unwrap();
     assert!(store.photo(hash).await.is_err());
     store.close().await;

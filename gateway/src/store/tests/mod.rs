@@ -7,6 +7,7 @@ mod model;
 mod rebuilding;
 mod reopening;
 mod samples;
+mod sealing;
 mod trouble;
 
 use std::path::Path;
@@ -32,7 +33,7 @@ pub fn national() -> PlatformName {
 }
 
 pub fn options(dir: &Path) -> StoreOptions {
-    StoreOptions { dir: dir.to_owned(), platforms: vec![(national(), None)] }
+    StoreOptions::new(dir.to_owned(), vec![(national(), None)])
 }
 
 pub fn open_tuned(options: StoreOptions, tuning: Tuning) -> Store {

@@ -434,7 +434,7 @@ fn any_fact() -> impl Strategy<Value = Fact> {
 }
 
 fn open(dir: &Path) -> Store {
-    open_tuned(StoreOptions { dir: dir.to_owned(), platforms: platforms() }, SMALL)
+    open_tuned(StoreOptions::new(dir.to_owned(), platforms()), SMALL)
 }
 
 /// Appends facts and tells the model of those that are new; a judgement comes after its punch, as in life.

@@ -9,10 +9,10 @@ use super::samples::{punch, verified};
 use super::{MORNING, SMALL, append, last_seq, national, open, options};
 use crate::clock::Clock;
 use crate::punch::*;
-use crate::store::Store;
 use crate::store::ledger::check::verify;
 use crate::store::ledger::export::{Format, export};
 use crate::store::ledger::segment;
+use crate::store::{Store, keyring};
 
 #[tokio::test]
 async fn facts_and_view_are_there_again_after_a_clean_stop() {
@@ -137,9 +137,11 @@ async fn an_export_has_every_fact_with_its_place_in_the_chain() {
     store.close().await;
 
     let ledger = dir.path().join("ledger");
+    let options = options(dir.path());
+    let keyring = keyring::file::read_only(&options.dir, &options.key).unwrap();
     let (mut lines, mut table) = (Vec::new(), Vec::new());
-    assert_eq!(export(&ledger, &mut lines, Format::Jsonl).unwrap(), 2);
-    assert_eq!(export(&ledger, &mut table, Format::Csv).unwrap(), 2);
+    assert_eq!(export(&ledger, &keyring, &mut lines, Format::Jsonl).unwrap(), 2);
+    assert_eq!(export(&ledger, &keyring, &mut table, Format::Csv).unwrap(), 2);
     let first: serde_json::Value = serde_json::from_slice(lines.split(|byte| *byte == b'\n').next().unwrap()).unwrap();
     assert_eq!(first["kind"], "punch");
     assert_eq!(first["hash"], hex::encode(story.place.hash));

@@ -1,13 +1,16 @@
 //! The rules by which facts become rows. Pure but for reads of the tree: the same facts in the same order always give
 //! the same rows.
 
+use std::sync::Arc;
+
 use super::engine::ViewError;
 use super::keys::{self, SubjectKey};
 use super::outboxes::{advance, apply_job, apply_punch_step, drop_upload, enqueue_for, is_at_rest, put_upload};
 use super::rows::{self, LastSeen, LaterFact, PunchEntry, UploadEntry, VerdictKind, WorkerEntry};
 use super::staging::Staging;
 use crate::punch::*;
-use crate::store::dedup::{DedupKey, content_digest};
+use crate::store::dedup::DedupKey;
+use crate::store::keyring::Keyring;
 use crate::store::ledger::reader::Locus;
 use crate::store::{Presence, PunchRow, Totals};
 
@@ -15,6 +18,7 @@ use crate::store::{Presence, PunchRow, Totals};
 pub struct Rules {
     /// Platforms with an outbox, each with the first punch time it wants.
     pub platforms: rows::Platforms,
+    pub keyring: Arc<Keyring>,
 }
 
 /// A fact with its place.
@@ -34,7 +38,7 @@ impl Rules {
             Fact::Upload(step) => (0..step.subjects.len())
                 .try_for_each(|index| self.apply_subject(staging, placed, step, index))
                 .and_then(|()| apply_job(staging, step)),
-            Fact::Worker(worker) => apply_worker(staging, seq, at, worker),
+            Fact::Worker(worker) => self.apply_worker(staging, seq, at, worker),
             Fact::Gap(gap) => apply_gap(staging, seq, gap),
             Fact::Quarantine(_) => apply_record(staging, seq, fact, |totals| totals.quarantined += 1),
             Fact::Stranger(_) => apply_record(staging, seq, fact, |totals| totals.strangers += 1),
@@ -44,6 +48,30 @@ impl Rules {
             }
             Fact::Epoch(_) => Ok(()),
         }
+    }
+
+    fn apply_worker(&self, staging: &mut Staging, seq: Seq, at: Locus, worker: &Worker) -> Result<(), ViewError> {
+        let key = keys::worker(&worker.worker_id);
+        let before = staging.get::<WorkerEntry>(&key)?.and_then(|before| before.worker(&self.keyring));
+        for stale in before.iter().flat_map(|before| self.index_keys(before)) {
+            staging.delete(stale);
+        }
+        for index in self.index_keys(worker) {
+            staging.put(index, &worker.worker_id);
+        }
+        let mut entry = WorkerEntry::new(&self.keyring, seq, at, worker);
+        if rows::encode(&entry).len() > rows::MAX_VALUE {
+            entry.sealed = None;
+        }
+        staging.put(key, &entry);
+        staging.put(keys::ROSTER_VERSION.to_vec(), &seq);
+        Ok(())
+    }
+
+    /// Under which keys a worker is found by a number.
+    fn index_keys(&self, worker: &Worker) -> impl Iterator<Item = keys::Key> {
+        let badge = worker.badge.map(|badge| keys::by_badge(&self.keyring, low24(badge), &worker.worker_id));
+        [keys::by_id_number(&self.keyring, &worker.id_number, &worker.worker_id)].into_iter().chain(badge)
     }
 
     fn apply_judgement(
@@ -223,32 +251,6 @@ pub fn presence(row: &PunchRow) -> Option<Presence> {
         time: row.time,
         direction: judgement.direction,
     })
-}
-
-fn apply_worker(staging: &mut Staging, seq: Seq, at: Locus, worker: &Worker) -> Result<(), ViewError> {
-    let key = keys::worker(&worker.worker_id);
-    if let Some(before) = staging.get::<WorkerEntry>(&key)?
-        && let Some(before) = before.worker
-    {
-        staging.delete(keys::by_id_number(&before.id_number, &before.worker_id));
-        if let Some(badge) = before.badge {
-            staging.delete(keys::by_badge(low24(badge), &before.worker_id));
-        }
-    }
-    staging.put_bytes(keys::by_id_number(&worker.id_number, &worker.worker_id), rows::encode(&worker.worker_id));
-    if let Some(badge) = worker.badge {
-        let row = rows::encode(&(worker.worker_id.clone(), badge));
-        staging.put_bytes(keys::by_badge(low24(badge), &worker.worker_id), row);
-    }
-    let content = content_digest(worker);
-    let whole = rows::encode(&WorkerEntry { seq, content, at, worker: Some(worker.clone()) });
-    if whole.len() <= rows::MAX_VALUE {
-        staging.put_bytes(key, whole);
-    } else {
-        staging.put(key, &WorkerEntry { seq, content, at, worker: None });
-    }
-    staging.put(keys::ROSTER_VERSION.to_vec(), &seq);
-    Ok(())
 }
 
 /// The bits of a badge that a 24-bit reader sees.

@@ -19,8 +19,8 @@
 //! F platform state subject       subjects in every state but queued and confirmed
 //! O platform seq                 → outbox
 //! W worker                       → the worker on the roster
-//! i id-number worker             workers by identity-card number
-//! b low24 worker                 → badge: workers by the low 24 bits of their badge
+//! i blinded worker               workers by identity-card number
+//! b blinded worker               workers by the low 24 bits of their badge
 //! a serial                       → adopted terminal
 //! g seq                          → gap
 //! ```
@@ -31,6 +31,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::punch::*;
+use crate::store::keyring::Keyring;
 
 pub type Key = Vec<u8>;
 
@@ -218,20 +219,20 @@ pub fn workers() -> Key {
     Builder::new(b'W').0
 }
 
-pub fn by_id_number(id_number: &str, worker: &WorkerId) -> Key {
-    Builder(of_id_number(id_number)).text(worker.as_str()).0
+pub fn by_id_number(keyring: &Keyring, id_number: &str, worker: &WorkerId) -> Key {
+    Builder(of_id_number(keyring, id_number)).text(worker.as_str()).0
 }
 
-pub fn of_id_number(id_number: &str) -> Key {
-    Builder::new(b'i').text(id_number).0
+pub fn of_id_number(keyring: &Keyring, id_number: &str) -> Key {
+    Builder::new(b'i').bytes(&keyring.blind("id-number", id_number.as_bytes())).0
 }
 
-pub fn by_badge(low24: u32, worker: &WorkerId) -> Key {
-    Builder(of_badge(low24)).text(worker.as_str()).0
+pub fn by_badge(keyring: &Keyring, low24: u32, worker: &WorkerId) -> Key {
+    Builder(of_badge(keyring, low24)).text(worker.as_str()).0
 }
 
-pub fn of_badge(low24: u32) -> Key {
-    Builder::new(b'b').bytes(&(low24 & 0xFF_FFFF).to_be_bytes()).0
+pub fn of_badge(keyring: &Keyring, low24: u32) -> Key {
+    Builder::new(b'b').bytes(&keyring.blind("badge", &(low24 & 0xFF_FFFF).to_be_bytes())).0
 }
 
 pub fn adoption(serial: &str) -> Key {

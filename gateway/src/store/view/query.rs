@@ -20,7 +20,7 @@ use crate::store::{Depth, Outgoing, Page, Place, Presence, PunchFilter, PunchRow
 /// roster) wait until it is whole; listings show what is there so far.
 #[derive(Clone)]
 pub struct View {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 pub type Answer<T> = Result<T, ViewError>;
@@ -101,7 +101,7 @@ impl View {
 
     pub(super) fn fact(&self, at: Locus) -> Answer<Option<(PlacedFrame, Fact)>> {
         let frame = read_frame(&self.shared.paths.ledger, at)?;
-        Ok(frame.and_then(|frame| unseal(&frame.payload).ok().map(|fact| (frame, fact))))
+        Ok(frame.and_then(|frame| unseal(&frame.payload, &self.shared.keyring).ok().map(|fact| (frame, fact))))
     }
 
     /// Punches without any judgement, oldest first, whole.

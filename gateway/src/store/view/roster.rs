@@ -1,8 +1,8 @@
 //! Questions about the roster.
 
-use super::keys;
 use super::query::{Answer, View, decode, get};
 use super::rows::WorkerEntry;
+use super::{apply, keys};
 use crate::punch::*;
 
 impl View {
@@ -27,7 +27,7 @@ impl View {
     pub fn worker_by_id_number(&self, id_number: &str) -> Option<Worker> {
         self.settled(|tree| {
             let mut workers = Vec::new();
-            for entry in tree.scan_prefix(keys::of_id_number(id_number)) {
+            for entry in tree.scan_prefix(keys::of_id_number(&self.shared.keyring, id_number)) {
                 let worker = self.roster_row(tree, &decode(&entry?.1)?)?;
                 workers.extend(worker.filter(|worker| worker.id_number == id_number));
             }
@@ -57,9 +57,9 @@ impl View {
 
     fn with_badge(&self, tree: &sled::Tree, low24: u32) -> Answer<Vec<Worker>> {
         let mut workers = Vec::new();
-        for entry in tree.scan_prefix(keys::of_badge(low24)) {
-            let (id, badge): (WorkerId, BadgeOnRoster) = decode(&entry?.1)?;
-            workers.extend(self.roster_row(tree, &id)?.filter(|worker| worker.badge == Some(badge)));
+        let has_it = |worker: &Worker| worker.badge.is_some_and(|badge| apply::low24(badge) == low24 & 0xFF_FFFF);
+        for entry in tree.scan_prefix(keys::of_badge(&self.shared.keyring, low24)) {
+            workers.extend(self.roster_row(tree, &decode(&entry?.1)?)?.filter(has_it));
         }
         Ok(workers)
     }
@@ -72,8 +72,9 @@ impl View {
     }
 
     fn whole_worker(&self, entry: WorkerEntry) -> Answer<Option<Worker>> {
-        if entry.worker.is_some() {
-            return Ok(entry.worker);
+        let within = entry.worker(&self.shared.keyring);
+        if within.is_some() {
+            return Ok(within);
         }
         match self.fact(entry.at)? {
             Some((_, Fact::Worker(worker))) => Ok(Some(worker)),

@@ -5,11 +5,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::punch::*;
+use crate::store::dedup::content_digest;
+use crate::store::keyring::Keyring;
 use crate::store::ledger::reader::Locus;
 use crate::store::{Outgoing, Presence, PunchRow, UploadRow};
 
 /// Of all row shapes together.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// sled keeps large values badly: none is longer than this.
 pub const MAX_VALUE: usize = 4096;
@@ -57,10 +59,28 @@ pub struct LastSeen {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerEntry {
     pub seq: Seq,
-    /// The beginning of the digest of the fact, to notice a change that changes nothing.
+    /// The blinded digest of the contents, to notice a change that changes nothing.
     pub content: [u8; 16],
     pub at: Locus,
-    pub worker: Option<Worker>,
+    /// The [`Worker`], sealed.
+    pub sealed: Option<Vec<u8>>,
+}
+
+impl WorkerEntry {
+    pub fn new(keyring: &Keyring, seq: Seq, at: Locus, worker: &Worker) -> WorkerEntry {
+        let content = WorkerEntry::blinded(keyring, &content_digest(worker));
+        WorkerEntry { seq, content, at, sealed: Some(keyring.seal(&encode(worker))) }
+    }
+
+    /// What stands in [`WorkerEntry::content`] for contents with this digest.
+    pub fn blinded(keyring: &Keyring, content: &[u8; 16]) -> [u8; 16] {
+        keyring.blind("worker", content)
+    }
+
+    /// The worker, when the row holds it.
+    pub fn worker(&self, keyring: &Keyring) -> Option<Worker> {
+        decode(&keyring.open(self.sealed.as_ref()?).ok()?)
+    }
 }
 
 /// Where a fact about a punch stands.
