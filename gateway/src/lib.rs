@@ -66,6 +66,7 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce
     tasks.start("vigil", |stop| {
         ops::vigil::run(config.data_dir.clone(), store.clone(), clock.clone(), ops.clone(), stop)
     });
+    tasks.start("days", |stop| store::days::run(store.clone(), clock.clone(), config.site.utc_offset, stop));
     tasks.start("verification", |stop| {
         verify::judge::run(config.verify.clone(), store.clone(), clock.clone(), ops.clone(), stop)
     });

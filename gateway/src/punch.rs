@@ -569,6 +569,23 @@ pub struct Epoch {
     pub rule_version: u16,
 }
 
+/// A site day that is over, signed: what was recorded cannot be changed any more without being noticed by whoever knows
+/// the public key. Covers every fact since the day before was closed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DayHead {
+    /// The last day that is over; earlier ones on which the gateway was off are covered too.
+    pub day: Date,
+    pub at: UnixMs,
+    pub first: Seq,
+    pub last: Seq,
+    /// Root of the Merkle tree (RFC 6962, SHA-256) whose leaves are the hashes of the facts' frames.
+    pub root: [u8; 32],
+    /// Ed25519.
+    pub public_key: [u8; 32],
+    /// 64 bytes, over the text that `store::ledger::day` makes of the fields above.
+    pub signature: Vec<u8>,
+}
+
 /// Everything that can stand in the ledger.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Fact {
@@ -581,4 +598,5 @@ pub enum Fact {
     Stranger(Stranger),
     Adoption(Adoption),
     Epoch(Epoch),
+    DayHead(DayHead),
 }

@@ -27,8 +27,9 @@ pub fn verify(data: &Path) -> Result<String, Failure> {
 
 fn described(report: &Report) -> String {
     let Report { segments, facts, last_seq, abandoned, .. } = report;
+    let head = hex::encode(report.head);
     let mut text =
-        format!("{facts} facts in {segments} segments, the last is {last_seq}\nhead {}", hex::encode(report.head));
+        format!("{facts} facts in {segments} segments, the last is {last_seq}\nhead {head}\n{}", report.days);
     if *abandoned > 0 {
         text +=
             &format!("\n{abandoned} facts were never acknowledged, because the disk failed while they were written");

@@ -31,7 +31,12 @@ impl DedupKey {
                 Some(record_key("quarantine", &[kept.serial.as_bytes(), record.as_bytes(), &kept.raw]))
             }
             Fact::Gap(gap) if gap.kind == GapKind::StoreDamage => Some(record_key("damage", &[gap.detail.as_bytes()])),
-            Fact::Gap(_) | Fact::Judgement(_) | Fact::Upload(_) | Fact::Adoption(_) | Fact::Epoch(_) => None,
+            Fact::Gap(_)
+            | Fact::Judgement(_)
+            | Fact::Upload(_)
+            | Fact::Adoption(_)
+            | Fact::Epoch(_)
+            | Fact::DayHead(_) => None,
         }
     }
 }

@@ -17,6 +17,7 @@
 //! Threads: `store-writer` appends, `store-follower` applies, `store-check` reads the closed segments once after each
 //! start and reports damage. They end when the store is closed or its last handle is dropped.
 
+pub mod days;
 mod dedup;
 mod filter;
 mod follower;
@@ -296,6 +297,11 @@ impl Store {
     /// Damage found in the ledger; closed segments are read once after each start.
     pub fn watch_damage(&self) -> tokio::sync::watch::Receiver<Damage> {
         self.handles.shared.damage.subscribe()
+    }
+
+    /// The Ed25519 key with which the days of this ledger are signed.
+    pub fn public_key(&self) -> [u8; 32] {
+        self.handles.shared.keyring.public_key()
     }
 
     /// Counters since the start: (facts, group commits, bytes written to the ledger).

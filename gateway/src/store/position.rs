@@ -93,7 +93,8 @@ impl Open {
                     | Fact::Quarantine(_)
                     | Fact::Stranger(_)
                     | Fact::Adoption(_)
-                    | Fact::Epoch(_) => rules.apply(&mut chunk.staging, &placed)?,
+                    | Fact::Epoch(_)
+                    | Fact::DayHead(_) => rules.apply(&mut chunk.staging, &placed)?,
                 }
                 chunk.known.extend(DedupKey::of(&fact).map(|key| (key, seq)));
                 if seq > live_after {

@@ -251,7 +251,8 @@ impl Shell {
             | Fact::Quarantine(_)
             | Fact::Stranger(_)
             | Fact::Adoption(_)
-            | Fact::Epoch(_) => false,
+            | Fact::Epoch(_)
+            | Fact::DayHead(_) => false,
         }
     }
 

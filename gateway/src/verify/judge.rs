@@ -203,7 +203,8 @@ impl Judge {
             | Fact::Quarantine(_)
             | Fact::Stranger(_)
             | Fact::Adoption(_)
-            | Fact::Epoch(_) => {}
+            | Fact::Epoch(_)
+            | Fact::DayHead(_) => {}
         }
     }
 

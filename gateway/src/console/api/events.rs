@@ -80,7 +80,8 @@ impl Reader {
             | Fact::Quarantine(_)
             | Fact::Stranger(_)
             | Fact::Adoption(_)
-            | Fact::Epoch(_) => {}
+            | Fact::Epoch(_)
+            | Fact::DayHead(_) => {}
         }
     }
 

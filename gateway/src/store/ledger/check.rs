@@ -1,6 +1,7 @@
-//! Proves the ledger, or says what is wrong with it: names every fact that was damaged, changed, removed, added or moved.
-//! Reads only; needs no running gateway. Until day heads are signed, whoever can write the whole directory can still
-//! forge a whole new chain, or cut its end off.
+//! Proves the ledger, or says what is wrong with it: names every fact that was damaged, changed, removed, added or moved,
+//! and every day head that does not hold. Reads only; needs no running gateway and no key. Whoever can write the whole
+//! directory can forge a chain, but not the heads of its days; what they can do is cut off the end, back to a head that
+//! somebody has seen.
 
 use std::fmt;
 use std::io;
@@ -8,12 +9,16 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use jiff::civil::Date;
 use tokio_util::sync::CancellationToken;
 
 use super::GENESIS;
+use super::day::{self, Leaves};
 use super::frame::Hash;
 use super::reader::{Damage, Item, Locus, PlacedFrame, Walk};
+use super::seal::read_open;
 use super::segment::{self, SegmentHead};
+use crate::punch::{DayHead, Fact};
 
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +48,10 @@ pub enum Wrong {
     Moved,
     /// The head of a segment file is unreadable or belongs elsewhere; its facts may be sound.
     SegmentHead,
+    /// A day head that its public key did not sign.
+    HeadForged,
+    /// A day head over other facts than those that are here.
+    HeadBroken,
 }
 
 impl Finding {
@@ -50,7 +59,12 @@ impl Finding {
     pub fn count(&self) -> Option<u64> {
         match self.wrong {
             Wrong::Damaged | Wrong::Removed => Some((self.last + 1).saturating_sub(self.first)),
-            Wrong::Changed | Wrong::Added | Wrong::Moved | Wrong::SegmentHead => None,
+            Wrong::Changed
+            | Wrong::Added
+            | Wrong::Moved
+            | Wrong::SegmentHead
+            | Wrong::HeadForged
+            | Wrong::HeadBroken => None,
         }
     }
 }
@@ -66,6 +80,8 @@ impl fmt::Display for Finding {
             Wrong::Changed => "changed",
             Wrong::Added => "added",
             Wrong::Moved => "moved",
+            Wrong::HeadForged => "is a day head that was not signed with its key",
+            Wrong::HeadBroken => "is the head of a day that had other facts than these",
         };
         match (self.first, self.last) {
             (first, last) if first > last => write!(f, "bytes that are no fact; no fact is missing"),
@@ -85,11 +101,22 @@ pub struct Report {
     /// Hash of the last fact: the same in two copies of the same ledger.
     pub head: Hash,
     pub findings: Vec<Finding>,
+    pub days: SignedDays,
     /// Bytes after the last fact of a segment that is not closed: the write that a stop interrupted, or damage to facts
     /// at the very end, or a gateway that is writing now.
     pub open_end: Option<Damage>,
     /// Facts that were never acknowledged because their sync failed.
     pub abandoned: u64,
+}
+
+/// The days whose signed heads hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SignedDays {
+    pub count: u32,
+    /// The last one, and the last fact that it covers.
+    pub last: Option<(Date, u64)>,
+    /// The public keys that signed; more than one when the keyring was lost, or somebody else's ledger was put here.
+    pub keys: Vec<Hash>,
 }
 
 impl Report {
@@ -99,21 +126,11 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for SignedDays {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { segments, facts, last_seq, abandoned, .. } = self;
-        writeln!(f, "{facts} facts in {segments} segments, the last is {last_seq}")?;
-        writeln!(f, "head {}", hex::encode(self.head))?;
-        if *abandoned > 0 {
-            writeln!(f, "{abandoned} facts were never acknowledged, because their sync failed, and do not count")?;
-        }
-        if let Some(Damage { at, length }) = self.open_end {
-            writeln!(f, "segment {}, offset {}: {length} bytes of an unfinished write", at.segment, at.offset)?;
-        }
-        for finding in &self.findings {
-            writeln!(f, "{finding}")?;
-        }
-        write!(f, "{}", if self.is_sound() { "sound" } else { "NOT SOUND" })
+        let Some((day, seq)) = self.last else { return write!(f, "no day is signed yet") };
+        write!(f, "{} days are signed, the last is {day} up to fact {seq}", self.count)?;
+        self.keys.iter().try_for_each(|key| write!(f, "\nsigned with {}", hex::encode(key)))
     }
 }
 
@@ -173,6 +190,9 @@ struct Checker {
     /// Unreadable bytes since the last good frame.
     unread: Option<Damage>,
     findings: Vec<Finding>,
+    /// Facts that no day head has closed yet.
+    leaves: Leaves,
+    days: SignedDays,
 }
 
 impl Checker {
@@ -187,6 +207,8 @@ impl Checker {
             head: Some(GENESIS),
             unread: None,
             findings: Vec::new(),
+            leaves: Leaves::from(1),
+            days: SignedDays::default(),
         }
     }
 
@@ -232,6 +254,31 @@ impl Checker {
         self.arrive(seq, frame.header.previous, frame.at);
         self.next = seq + 1;
         self.head = Some(frame.hash());
+        if let Some(Fact::DayHead(head)) = read_open(&frame.payload) {
+            self.day_head(&head, frame);
+        }
+        self.leaves.take(frame);
+    }
+
+    fn day_head(&mut self, head: &DayHead, frame: &PlacedFrame) {
+        let seq = frame.header.seq;
+        if head.first.0 > self.leaves.first() {
+            // The head before it is among what is missing, and has been named.
+            self.leaves.forget_through(head.first.0 - 1);
+        }
+        let covered = (head.first.0 == self.leaves.first()).then(|| self.leaves.tree(head.last.0)).flatten();
+        if !day::is_signed(head) {
+            self.found(Wrong::HeadForged, (seq, seq), frame.at, None);
+        } else if covered.is_none_or(|(tree, all_known)| all_known && day::root(&tree) != head.root) {
+            self.found(Wrong::HeadBroken, (seq, seq), frame.at, None);
+        } else {
+            self.days.count += 1;
+            self.days.last = Some((head.day, head.last.0));
+            if !self.days.keys.contains(&head.public_key) {
+                self.days.keys.push(head.public_key);
+            }
+        }
+        self.leaves.forget_through(head.last.0);
     }
 
     fn end(&mut self, frame: &PlacedFrame) {
@@ -282,6 +329,7 @@ impl Checker {
             last_seq: self.next - 1,
             head: self.head.unwrap_or(GENESIS),
             findings: self.findings,
+            days: self.days,
             open_end,
             abandoned: self.abandoned,
         }

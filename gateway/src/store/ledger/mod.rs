@@ -1,8 +1,10 @@
 //! The truth: every fact once, in order, hash-chained, in append-only segment files. Never edits, never deletes.
 
 pub mod check;
+pub mod day;
 pub mod export;
 pub mod frame;
+pub mod proof;
 pub mod reader;
 pub mod recover;
 pub mod seal;

@@ -221,6 +221,16 @@ pub fn list(dir: &Path) -> io::Result<Vec<u32>> {
     Ok(numbers)
 }
 
+/// When the first segment that can be read was created.
+pub fn began(dir: &Path) -> io::Result<Option<UnixMs>> {
+    for number in list(dir)? {
+        if let Some(head) = SegmentHead::read(&File::open(path(dir, number))?)? {
+            return Ok(Some(head.created_at));
+        }
+    }
+    Ok(None)
+}
+
 /// Deletes files whose creation did not come to its end.
 pub fn remove_unfinished(dir: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(dir)? {

@@ -4,6 +4,7 @@ mod bytes;
 mod damage;
 mod intake;
 mod model;
+mod proof;
 mod rebuilding;
 mod reopening;
 mod samples;

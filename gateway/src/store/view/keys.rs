@@ -23,6 +23,7 @@
 //! b blinded worker               workers by the low 24 bits of their badge
 //! a serial                       → adopted terminal
 //! g seq                          → gap
+//! d seq                          → where the head stands that closed the day up to this fact
 //! ```
 //!
 //! Numbers are big-endian and times have their sign bit flipped, so that bytes sort like values. A subject that is a
@@ -249,4 +250,12 @@ pub fn gap(seq: Seq) -> Key {
 
 pub fn gaps() -> Key {
     Builder::new(b'g').0
+}
+
+pub fn day_head(last: Seq) -> Key {
+    Builder::new(b'd').seq(last).0
+}
+
+pub fn day_heads() -> Key {
+    Builder::new(b'd').0
 }

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod engine;
+mod evidence;
 pub mod keys;
 pub mod listing;
 pub mod outboxes;
