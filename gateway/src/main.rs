@@ -65,6 +65,30 @@ enum LedgerCommand {
         /// The gateway's data directory.
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
+        /// The key that was written down: days signed with another one are not believed.
+        #[arg(long, value_name = "HEX")]
+        public_key: Option<String>,
+    },
+    /// Write what proves one punch and its verdicts to somebody who has no ledger.
+    Prove {
+        /// The gateway's data directory.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// The key that the data is sealed with. Default: as the gateway finds it without a configuration.
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
+        /// A new file; standard output when missing.
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// The punch's id.
+        punch: String,
+    },
+    /// Check such a proof and show what it proves. Needs no ledger and no gateway.
+    CheckProof {
+        /// The key that was written down on the site.
+        #[arg(long, value_name = "HEX")]
+        public_key: Option<String>,
+        proof: PathBuf,
     },
     /// Write every fact as text, personal data included.
     Export {
@@ -131,7 +155,17 @@ fn execute(arguments: Arguments) -> anyhow::Result<()> {
         }
         Command::Check(file) => say(&cli::summary::of(&load(&file)?)),
         Command::Roster(RosterCommand::Import { config, file }) => say(&cli::import::run(&load(&config)?, &file)?),
-        Command::Ledger(LedgerCommand::Verify { data }) => say(&cli::ledger::verify(&data)?),
+        Command::Ledger(LedgerCommand::Verify { data, public_key }) => {
+            say(&cli::ledger::verify(&data, public_key.as_deref())?)
+        }
+        Command::Ledger(LedgerCommand::Prove { data, key_file, output, punch }) => {
+            let written = cli::proof::prove(&data, key_file.as_deref(), output.as_deref(), &punch)?;
+            eprintln!("{written}");
+            Ok(())
+        }
+        Command::Ledger(LedgerCommand::CheckProof { public_key, proof }) => {
+            say(&cli::proof::check(&proof, public_key.as_deref())?)
+        }
         Command::Ledger(LedgerCommand::Export { data, key_file, output, format }) => {
             let key_file = key_file.as_deref();
             eprintln!("{}", cli::ledger::export(&data, key_file, output.as_deref(), format.into())?);

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::thread;
 
 use gateway::clock::Clock;
-use gateway::punch::{Fact, Gap, GapKind, UnixMs};
+use gateway::punch::*;
 use gateway::store::{Store, StoreOptions};
 
 #[test]
@@ -127,10 +127,73 @@ fn a_ledger_is_verified_and_exported_and_a_changed_one_exits_65() {
     assert_eq!(anxin(dir.path(), &to_file).status.code(), Some(0));
     assert!(fs::read_to_string(dir.path().join("facts.csv")).unwrap().contains("the third gap"));
     assert_eq!(anxin(dir.path(), &to_file).status.code(), Some(73), "an export is not overwritten");
-    change(&dir.path().join("ledger"), "the second gap", "the zecond gap");
+    flip_in_frame(&dir.path().join("ledger"), 2);
     let changed = anxin(dir.path(), &["ledger", "verify", "--data", "."]);
     assert_eq!(changed.status.code(), Some(65));
     assert!(stderr(&changed).contains("fact 2"), "{}", stderr(&changed));
+}
+
+#[test]
+fn a_proof_is_written_once_and_checked_without_the_ledger() {
+    let (site, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (id, key) = write_closed_day(site.path());
+    let prove = ["ledger", "prove", "--data", ".", "--output", "proof.json", &id];
+    let early = anxin(site.path(), &["ledger", "prove", "--data", ".", &"0".repeat(32)]);
+    assert_eq!(early.status.code(), Some(65));
+    assert!(stderr(&early).contains("no such punch"), "{}", stderr(&early));
+    let output = anxin(site.path(), &prove);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(anxin(site.path(), &prove).status.code(), Some(73), "a proof is not overwritten");
+
+    fs::copy(site.path().join("proof.json"), elsewhere.path().join("proof.json")).unwrap();
+    let check = anxin(elsewhere.path(), &["ledger", "check-proof", "proof.json", "--public-key", &key]);
+    assert_eq!(check.status.code(), Some(0), "{}", stderr(&check));
+    assert!(
+        stdout(&check).contains("AX-1001") && stdout(&check).contains("with the expected key"),
+        "{}",
+        stdout(&check)
+    );
+    let other_key = ["ledger", "check-proof", "proof.json", "--public-key", &"0".repeat(64)];
+    assert_eq!(anxin(elsewhere.path(), &other_key).status.code(), Some(65));
+    let verified = anxin(site.path(), &["ledger", "verify", "--data", ".", "--public-key", &key]);
+    assert_eq!(verified.status.code(), Some(0), "{}", stderr(&verified));
+    assert!(stdout(&verified).contains("1 days are signed"), "{}", stdout(&verified));
+    let stranger = anxin(site.path(), &["ledger", "verify", "--data", ".", "--public-key", &"0".repeat(64)]);
+    assert_eq!(stranger.status.code(), Some(65));
+}
+
+/// One punch in a day that is signed; its id and the public key, in groups as a page shows it.
+fn write_closed_day(data: &Path) -> (String, String) {
+    let id = PunchId::derive("AX-1001", "1", "2026-03-02 07:01:05", "W0001");
+    let punch = Punch {
+        id,
+        terminal: "north-in".into(),
+        serial: "AX-1001".to_owned(),
+        record: Some("1".to_owned()),
+        time: UnixMs(1_772_406_065_000),
+        time_text: "2026-03-02 07:01:05".to_owned(),
+        time_source: TimeSource::Terminal,
+        received_at: UnixMs(1_772_406_066_000),
+        live: Some(true),
+        skew_ms: None,
+        direction: Direction::In,
+        direction_source: DirectionSource::Configured,
+        method: Method::Face,
+        credentials: vec![Credential::CustomId("W0001".to_owned())],
+        says: TerminalSays::Allowed,
+        similarity: None,
+        photo: None,
+        raw: b"{}".to_vec(),
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("works here");
+    let store = Store::open(StoreOptions::new(data.to_owned(), Vec::new()), Clock::system()).expect("works here");
+    let key = hex::encode(store.public_key());
+    runtime.block_on(async {
+        store.append(vec![Fact::Punch(punch)]).await.expect("works here");
+        store.close_day(jiff::civil::date(2026, 3, 2), UnixMs(1_772_467_200_000)).await.expect("works here");
+        store.close().await;
+    });
+    (id.to_string(), format!("{} {}", &key[..32], &key[32..]))
 }
 
 #[test]
@@ -158,14 +221,15 @@ fn write_ledger(data: &Path) {
     });
 }
 
-/// Changes bytes in the only segment.
-fn change(ledger: &Path, from: &str, to: &str) {
+/// Flips a bit of the `n`th frame, from 1, in the only segment.
+fn flip_in_frame(ledger: &Path, n: usize) {
     let files: Vec<_> =
         fs::read_dir(ledger).expect("works here").map(|entry| entry.expect("works here").path()).collect();
     let [file] = files.as_slice() else { panic!("one segment: {files:?}") };
     let mut bytes = fs::read(file).expect("works here");
-    let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).expect("works here");
-    bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+    let mut frames = bytes.windows(4).enumerate().filter(|(_, window)| *window == [0xC5, b'A', b'X', b'F']);
+    let (at, _) = frames.nth(n - 1).expect("there are as many");
+    bytes[at + 70] ^= 1;
     fs::write(file, bytes).expect("works here");
 }
 

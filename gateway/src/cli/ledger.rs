@@ -12,10 +12,17 @@ use gateway::store::ledger::segment;
 
 use super::exit::{Exit, Failure};
 
-/// Checks the whole chain; what is wrong is the failure's text.
-pub fn verify(data: &Path) -> Result<String, Failure> {
+/// Checks the whole chain and the signed days; what is wrong is the failure's text.
+pub fn verify(data: &Path, public_key: Option<&str>) -> Result<String, Failure> {
     let dir = ledger_of(data)?;
+    let expected = public_key.map(public_key_of).transpose()?;
     let report = check::verify(&dir).map_err(|error| unreadable(&dir, &error))?;
+    let stranger = report.days.keys.iter().find(|key| expected.is_some_and(|expected| **key != expected));
+    if let Some(stranger) = stranger {
+        let stranger = hex::encode(stranger);
+        let text = format!("{}: days were signed with {stranger}, not with the expected key\n", dir.display());
+        return Err(Failure::new(Exit::Data, text + &described(&report)));
+    }
     match report.is_sound() {
         true => Ok(described(&report)),
         false => {
@@ -53,10 +60,7 @@ pub fn export(data: &Path, key_file: Option<&Path>, out: Option<&Path>, format: 
     let keyring = keyring_of(data, key_file)?;
     let written = match out {
         Some(path) => {
-            // An earlier export is evidence too.
-            let file = File::create_new(path).map_err(|error| {
-                Failure::new(Exit::CannotCreate, format!("{} cannot be created: {error}", path.display()))
-            })?;
+            let file = create_new(path)?;
             export::export(&dir, &keyring, &file, format).and_then(|count| Ok(file.sync_all().map(|()| count)?))
         }
         None => export::export(&dir, &keyring, io::stdout().lock(), format),
@@ -69,7 +73,7 @@ pub fn export(data: &Path, key_file: Option<&Path>, out: Option<&Path>, format: 
 }
 
 /// The ledger inside a data directory, or a copy of a ledger alone.
-fn ledger_of(data: &Path) -> Result<PathBuf, Failure> {
+pub fn ledger_of(data: &Path) -> Result<PathBuf, Failure> {
     let candidates = [data.join("ledger"), data.to_owned()];
     let found = candidates.into_iter().find(|dir| segment::list(dir).is_ok_and(|segments| !segments.is_empty()));
     found.ok_or_else(|| {
@@ -79,12 +83,27 @@ fn ledger_of(data: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// The keys of a data directory or a copy of one, which stays as it is.
-fn keyring_of(data: &Path, key_file: Option<&Path>) -> Result<Keyring, Failure> {
+pub fn keyring_of(data: &Path, key_file: Option<&Path>) -> Result<Keyring, Failure> {
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
     let master = MasterFile::choose(key_file, credentials.as_deref().map(Path::new), data);
     keyring::file::read_only(data, &master).map_err(|error| Failure::new(Exit::NoInput, error.to_string()))
 }
 
-fn unreadable(dir: &Path, error: &io::Error) -> Failure {
+/// A public key as it was written down, in groups or not.
+pub fn public_key_of(text: &str) -> Result<[u8; 32], Failure> {
+    let digits: String = text.chars().filter(|character| !character.is_whitespace()).collect();
+    let mut key = [0; 32];
+    hex::decode_to_slice(&digits, &mut key)
+        .map_err(|_| Failure::new(Exit::Usage, format!("a public key has 64 hexadecimal digits, not `{text}`")))?;
+    Ok(key)
+}
+
+/// A file for an output; an earlier one is evidence too and stays.
+pub fn create_new(path: &Path) -> Result<File, Failure> {
+    File::create_new(path)
+        .map_err(|error| Failure::new(Exit::CannotCreate, format!("{} cannot be created: {error}", path.display())))
+}
+
+pub fn unreadable(dir: &Path, error: &io::Error) -> Failure {
     Failure::new(Exit::Io, format!("{}: {error}", dir.display()))
 }

@@ -3,5 +3,6 @@
 pub mod exit;
 pub mod import;
 pub mod ledger;
+pub mod proof;
 pub mod serve;
 pub mod summary;

@@ -6,6 +6,7 @@
 mod alarms;
 mod body;
 mod events;
+mod ledger;
 mod parameters;
 mod platforms;
 mod punches;
@@ -36,6 +37,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
     vec![
         ("/punches", get(punches::list)),
         ("/punches/{id}", get(story::tell)),
+        ("/punches/{id}/proof", get(ledger::prove)),
         ("/workers", get(workers::list).post(workers::add)),
         ("/workers/import", post(workers::import)),
         ("/workers/{id}", get(workers::one).patch(workers::change)),
@@ -47,6 +49,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/platforms", get(platforms::list)),
         ("/uploads", get(uploads::list)),
         ("/uploads/{platform}/retry", post(uploads::retry)),
+        ("/ledger", get(ledger::show)),
         ("/alarms", get(alarms::list)),
         ("/events", get(events::stream)),
         ("/openapi.json", get(description)),

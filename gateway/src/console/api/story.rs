@@ -14,9 +14,7 @@ use crate::store::Story;
 
 /// The whole story of one punch.
 pub async fn tell(State(console): Here, Path(id): Path<String>) -> Result<axum::Json<Value>, Problem> {
-    let wanted: PunchId = id
-        .parse()
-        .map_err(|_| Problem::parameter("id", format!("a punch's id is 32 hexadecimal digits, not `{id}`")))?;
+    let wanted = punch_id(&id)?;
     let platforms = console.platforms();
     let found = console
         .context
@@ -31,6 +29,12 @@ pub async fn tell(State(console): Here, Path(id): Path<String>) -> Result<axum::
     let site = console.context.config.site.utc_offset;
     let punch = shape::Punch::of(&story.row, &uploads, site);
     Ok(axum::Json(whole(&story, punch, site)))
+}
+
+/// A punch's id in an address.
+pub fn punch_id(text: &str) -> Result<PunchId, Problem> {
+    let wrong = |_| Problem::parameter("id", format!("a punch's id is 32 hexadecimal digits, not `{text}`"));
+    text.parse().map_err(wrong)
 }
 
 fn whole(story: &Story, summary: shape::Punch, site: Offset) -> Value {

@@ -95,7 +95,14 @@ fn the_whole_page_names_its_language_and_nothing_from_elsewhere() {
     let fragments = rendered(&snapshot(), &Rendered::default());
     for language in Language::ALL {
         let variant = Variant { language, member: true };
-        let page = Page { t: language, site: "北区<1>号楼".to_owned(), member: true, build: "b", serial: None };
+        let page = Page {
+            t: language,
+            site: "北区<1>号楼".to_owned(),
+            member: true,
+            build: "b",
+            serial: None,
+            ledger_key: String::new(),
+        };
         let html = Overview { page, sections: fragments.sections(variant) }.render().unwrap();
         holds(&html, &[&format!("<html lang=\"{}\">", language.tag()), "北区&#60;1&#62;号楼", "aria-live"]);
         assert!(!html.contains("http") && !html.contains("style=") && !html.contains("onclick"), "{html}");

@@ -54,6 +54,8 @@ struct Page {
     member: bool,
     build: &'static str,
     serial: Option<String>,
+    /// The key that signs the days of the ledger, in groups that can be read aloud.
+    ledger_key: String,
 }
 
 impl Page {
@@ -64,6 +66,7 @@ impl Page {
             member: access.is_member(),
             build: assets::build(),
             serial: address.serial,
+            ledger_key: grouped(&console.context.store.public_key()),
         }
     }
 
@@ -72,6 +75,11 @@ impl Page {
         let serial = self.serial.as_deref().map(|serial| format!("&serial={}", urlencoded(serial)));
         format!("lang={}{}", language.code(), serial.unwrap_or_default())
     }
+}
+
+/// Hexadecimal digits in groups of eight.
+fn grouped(key: &[u8]) -> String {
+    key.chunks(4).map(hex::encode).collect::<Vec<_>>().join(" ")
 }
 
 /// Everything but letters and digits as `%XX`.

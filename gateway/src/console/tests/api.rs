@@ -5,6 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::ops::alarms::{Kind, Severity};
 use crate::ops::board::TerminalStatus;
+use crate::store::ledger::proof::{Proof, check};
 
 const OF_WORKER: Option<&str> = Some("W0001");
 
@@ -205,6 +206,28 @@ async fn an_order_reaches_the_terminals_link_and_its_refusal_comes_back() {
         rig.post("/api/v1/terminals/north-in/sync", json!({})).await.problem(409);
     };
     tokio::join!(serve, ask);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_punch_is_proven_once_its_day_is_closed_and_the_key_is_shown() {
+    let rig = Rig::start().await;
+    let one = punch(1, "north-in");
+    rig.append(vec![Fact::Punch(one.clone()), Fact::Judgement(judged(&one, Verdict::Verified, OF_WORKER))]).await;
+    let address = format!("/api/v1/punches/{}/proof", one.id);
+    let early = rig.get(&address).await.problem(409);
+    assert!(early["detail"].as_str().unwrap().contains("not closed yet"), "{early}");
+    assert_eq!(rig.get("/api/v1/ledger").await.ok()["last_day"], Value::Null);
+
+    let store = &rig.console.context.store;
+    store.close_day(jiff::civil::date(2026, 5, 6), at(NOW)).await.unwrap();
+    let ledger = rig.get("/api/v1/ledger").await.ok();
+    assert_eq!(ledger["public_key"], hex::encode(store.public_key()));
+    assert_eq!((&ledger["last_day"]["day"], &ledger["last_day"]["last"]), (&json!("2026-05-06"), &json!(2)));
+    let proof: Proof = serde_json::from_value(rig.get(&address).await.ok()).unwrap();
+    let facts = check(&proof, Some(&store.public_key())).unwrap();
+    assert_eq!((facts.len(), &facts[0].1), (2, &Fact::Punch(one)));
+    rig.get(&format!("/api/v1/punches/{}/proof", "0".repeat(32))).await.problem(404);
     rig.stop().await;
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::reader::{Item, PlacedFrame, Walk};
 use super::seal::unseal;
+use crate::punch::Fact;
 use crate::store::keyring::Keyring;
 
 /// The form of an export.
@@ -85,10 +86,7 @@ fn for_each(
 
 fn line(frame: &PlacedFrame, keyring: &Keyring) -> Result<Line, ExportError> {
     let (kind, fact) = match unseal(&frame.payload, keyring) {
-        Ok(fact) => match serde_json::to_value(&fact)? {
-            Value::Object(object) => object.into_iter().next().unwrap_or_default(),
-            other => (String::new(), other),
-        },
+        Ok(fact) => readable(&fact)?,
         Err(error) => ("unreadable".to_owned(), json!({ "reason": error.to_string() })),
     };
     Ok(Line {
@@ -97,25 +95,36 @@ fn line(frame: &PlacedFrame, keyring: &Keyring) -> Result<Line, ExportError> {
         offset: frame.at.offset,
         hash: hex::encode(frame.hash()),
         previous_hash: hex::encode(frame.header.previous),
-        kind: kind.to_lowercase(),
-        fact: readable("", fact),
+        kind,
+        fact,
     })
 }
 
+/// A fact's kind and contents as JSON for people.
+pub fn readable(fact: &Fact) -> Result<(String, Value), serde_json::Error> {
+    let (kind, value) = match serde_json::to_value(fact)? {
+        Value::Object(object) => object.into_iter().next().unwrap_or_default(),
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+            (String::new(), other)
+        }
+    };
+    Ok((kind.to_lowercase(), in_text("", value)))
+}
+
 /// Byte strings as hex, what a terminal sent as text when it is text: JSON would make lists of numbers of them.
-fn readable(name: &str, value: Value) -> Value {
+fn in_text(name: &str, value: Value) -> Value {
     match value {
         Value::Object(object) => object
             .into_iter()
             .map(|(name, value)| {
-                let value = readable(&name, value);
+                let value = in_text(&name, value);
                 (name, value)
             })
             .collect(),
         Value::Array(items) => match bytes(&items) {
             Some(bytes) if name == "raw" => Value::String(text_or_hex(bytes)),
             Some(bytes) => Value::String(hex::encode(bytes)),
-            None => items.into_iter().map(|item| readable(name, item)).collect(),
+            None => items.into_iter().map(|item| in_text(name, item)).collect(),
         },
         other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => other,
     }
