@@ -42,6 +42,9 @@ enum Command {
     /// The site's workers.
     #[command(subcommand)]
     Roster(RosterCommand),
+    /// The keys that seal the data. The gateway must stand still.
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Every fact, hash-chained. Reads only; the gateway may be running.
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -55,6 +58,20 @@ enum RosterCommand {
         config: ConfigFile,
         /// CSV in UTF-8, with a header.
         file: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// Seal what is stored from now on with a new data key.
+    Rotate(ConfigFile),
+    /// Seal the keyring with another key file or passphrase.
+    Change {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// 64 hexadecimal digits or a passphrase, for nobody else to read; made when missing.
+        #[arg(long, value_name = "FILE")]
+        new_key_file: PathBuf,
     },
 }
 
@@ -155,6 +172,10 @@ fn execute(arguments: Arguments) -> anyhow::Result<()> {
         }
         Command::Check(file) => say(&cli::summary::of(&load(&file)?)),
         Command::Roster(RosterCommand::Import { config, file }) => say(&cli::import::run(&load(&config)?, &file)?),
+        Command::Key(KeyCommand::Rotate(file)) => say(&cli::key::rotate(&load(&file)?)?),
+        Command::Key(KeyCommand::Change { config, new_key_file }) => {
+            say(&cli::key::change(&load(&config)?, &new_key_file)?)
+        }
         Command::Ledger(LedgerCommand::Verify { data, public_key }) => {
             say(&cli::ledger::verify(&data, public_key.as_deref())?)
         }

@@ -9,6 +9,7 @@ use std::thread;
 
 use gateway::clock::Clock;
 use gateway::punch::*;
+use gateway::store::keyring::master::MasterFile;
 use gateway::store::{Store, StoreOptions};
 
 #[test]
@@ -160,6 +161,40 @@ fn a_proof_is_written_once_and_checked_without_the_ledger() {
     assert!(stdout(&verified).contains("1 days are signed"), "{}", stdout(&verified));
     let stranger = anxin(site.path(), &["ledger", "verify", "--data", ".", "--public-key", &"0".repeat(64)]);
     assert_eq!(stranger.status.code(), Some(65));
+}
+
+#[test]
+fn keys_are_rotated_and_changed_while_the_gateway_stands_still_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("gateway.toml"), "data_dir = \"data\"\n").unwrap();
+    let nothing = anxin(dir.path(), &["key", "rotate"]);
+    assert_eq!(nothing.status.code(), Some(74), "{}", stderr(&nothing));
+    fs::create_dir(dir.path().join("data")).unwrap();
+    assert_eq!(anxin(dir.path(), &["key", "rotate"]).status.code(), Some(66));
+    write_ledger(&dir.path().join("data"));
+
+    let rotated = anxin(dir.path(), &["key", "rotate"]);
+    assert!(stdout(&rotated).contains("data key 2"), "{}{}", stdout(&rotated), stderr(&rotated));
+    let changed = anxin(dir.path(), &["key", "change", "--new-key-file", "new.key"]);
+    assert!(stdout(&changed).contains("key_file = \"new.key\""), "{}{}", stdout(&changed), stderr(&changed));
+    let export = ["ledger", "export", "--data", "data"];
+    let old_key = anxin(dir.path(), &export);
+    assert_eq!(old_key.status.code(), Some(66));
+    assert!(stderr(&old_key).contains("does not open the keyring"), "{}", stderr(&old_key));
+    let new_key = anxin(dir.path(), &[&export[..], &["--key-file", "new.key"]].concat());
+    assert_eq!(stdout(&new_key).lines().count(), 3, "{}", stderr(&new_key));
+
+    let store = Store::open(
+        StoreOptions {
+            key: MasterFile { path: dir.path().join("new.key"), is_credential: false },
+            ..StoreOptions::new(dir.path().join("data"), Vec::new())
+        },
+        Clock::system(),
+    );
+    let running = anxin(dir.path(), &["key", "rotate"]);
+    assert_eq!(running.status.code(), Some(75));
+    assert!(stderr(&running).contains("stop the gateway first"), "{}", stderr(&running));
+    drop(store);
 }
 
 /// One punch in a day that is signed; its id and the public key, in groups as a page shows it.

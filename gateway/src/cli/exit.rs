@@ -54,3 +54,11 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// How a command ends that met this error.
+pub fn of_io(error: &std::io::Error, otherwise: Exit) -> Exit {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => Exit::NoPermission,
+        _ => otherwise,
+    }
+}

@@ -2,6 +2,7 @@
 
 pub mod exit;
 pub mod import;
+pub mod key;
 pub mod ledger;
 pub mod proof;
 pub mod serve;

@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use gateway::RunError;
 use gateway::config::Config;
-use gateway::store::OpenError;
-use gateway::store::keyring::file::KeyringError;
 use sd_notify::NotifyState;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure, of_io};
+use super::key::exit_of;
 
 /// How long the tasks may take to stop. What is acknowledged is on the disk, so leaving earlier loses nothing.
 const GRACE: Duration = Duration::from_millis(2_500);
@@ -109,22 +108,10 @@ impl Watchdog {
 
 fn failure(error: RunError) -> Failure {
     let exit = match &error {
-        RunError::Store(OpenError::Locked { .. }) => Exit::TemporaryFailure,
-        RunError::Store(OpenError::Io { source, .. }) => of_io(source, Exit::Io),
-        RunError::Store(OpenError::Keyring(error)) => match error {
-            KeyringError::Io { source, .. } => of_io(source, Exit::Io),
-            KeyringError::Master(_) | KeyringError::WrongKey { .. } => Exit::Config,
-        },
+        RunError::Store(error) => exit_of(error),
         RunError::Listen { source, .. } => of_io(source, Exit::Unavailable),
         RunError::Token(_) => Exit::Io,
         RunError::Task { .. } => Exit::Software,
     };
     Failure::new(exit, error.to_string())
-}
-
-fn of_io(error: &std::io::Error, otherwise: Exit) -> Exit {
-    match error.kind() {
-        std::io::ErrorKind::PermissionDenied => Exit::NoPermission,
-        _ => otherwise,
-    }
 }

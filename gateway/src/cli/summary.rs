@@ -17,6 +17,10 @@ fn lines(config: &Config, out: &mut String) -> std::fmt::Result {
         None => writeln!(out, "no configuration file: built-in defaults")?,
     }
     writeln!(out, "data       {}", config.data_dir.display())?;
+    writeln!(out, "key        {}", config.store.key.path.display())?;
+    if config.store.key.is_inside(&config.data_dir) {
+        writeln!(out, "           whoever takes the disk takes the key with it: see [store] key_file")?;
+    }
     writeln!(out, "console    http://{}/", config.console.listen)?;
     match &config.mqtt.transport {
         MqttTransport::Embedded { listen, .. } => writeln!(out, "mqtt       embedded endpoint on {listen}")?,

@@ -354,6 +354,11 @@ impl Store {
     }
 }
 
+/// Keeps every other process out of a data directory while the file is held.
+pub fn lock(dir: &std::path::Path) -> Result<std::fs::File, OpenError> {
+    opening::take_lock(&shared::Paths::new(dir).lock)
+}
+
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome,

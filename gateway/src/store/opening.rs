@@ -114,7 +114,8 @@ fn start(name: &str, lock: &Arc<File>, work: impl FnOnce() + Send + 'static) -> 
     })
 }
 
-fn take_lock(path: &Path) -> Result<File, OpenError> {
+/// Takes the lock of a data directory; it is held until the file is dropped.
+pub fn take_lock(path: &Path) -> Result<File, OpenError> {
     let io = |source| OpenError::Io { path: path.to_owned(), source };
     let file = File::options().create(true).truncate(false).write(true).open(path).map_err(io)?;
     let (_never, pause) = std::sync::mpsc::channel::<()>();

@@ -38,6 +38,8 @@ pub enum KeyringError {
     Io { path: PathBuf, source: io::Error },
     #[error("{key_file} does not open the keyring in {dir}: it is another site's key, or the passphrase was changed; put the right key file there", key_file = key_file.display(), dir = dir.display())]
     WrongKey { key_file: PathBuf, dir: PathBuf },
+    #[error("{dir}: no keyring is here that can be read; name a gateway's data directory", dir = dir.display())]
+    Missing { dir: PathBuf },
 }
 
 /// What stands in the sealed part.
@@ -86,8 +88,17 @@ pub fn open(dir: &Path, master: &MasterFile, stamp: &str) -> Result<Opened, Keyr
 
 /// The keys of a data directory, or of a copy of one, without changing anything there.
 pub fn read_only(dir: &Path, master: &MasterFile) -> Result<Keyring, KeyringError> {
+    Ok(existing(dir, master)?.keyring)
+}
+
+/// The keyring of a data directory, to change it; makes none.
+pub fn existing(dir: &Path, master: &MasterFile) -> Result<Opened, KeyringError> {
     let [a, b] = COPIES.map(|name| read(&dir.join(name)));
-    Ok(newest(dir, master, &[a?, b?])?.1.keyring)
+    let copies = [a?, b?];
+    if !copies.iter().any(|copy| matches!(copy, Copy::Good(_))) {
+        return Err(KeyringError::Missing { dir: dir.to_owned() });
+    }
+    Ok(newest(dir, master, &copies)?.1)
 }
 
 /// Adds a data key, durably.
