@@ -42,6 +42,24 @@ enum Command {
     /// The site's workers.
     #[command(subcommand)]
     Roster(RosterCommand),
+    /// Write everything that must not be lost into one encrypted file. The gateway may be running.
+    Backup {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Holds the passphrase of the backup, 12 characters or more.
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: PathBuf,
+        /// A new file.
+        output: PathBuf,
+    },
+    /// Make the data directory from a backup, on a new box or an empty disk.
+    Restore {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: PathBuf,
+        backup: PathBuf,
+    },
     /// The keys that seal the data. The gateway must stand still.
     #[command(subcommand)]
     Key(KeyCommand),
@@ -172,6 +190,12 @@ fn execute(arguments: Arguments) -> anyhow::Result<()> {
         }
         Command::Check(file) => say(&cli::summary::of(&load(&file)?)),
         Command::Roster(RosterCommand::Import { config, file }) => say(&cli::import::run(&load(&config)?, &file)?),
+        Command::Backup { config, passphrase_file, output } => {
+            say(&cli::backup::write(&load(&config)?, &output, &passphrase_file)?)
+        }
+        Command::Restore { config, passphrase_file, backup } => {
+            say(&cli::backup::restore(&load(&config)?, &backup, &passphrase_file)?)
+        }
         Command::Key(KeyCommand::Rotate(file)) => say(&cli::key::rotate(&load(&file)?)?),
         Command::Key(KeyCommand::Change { config, new_key_file }) => {
             say(&cli::key::change(&load(&config)?, &new_key_file)?)

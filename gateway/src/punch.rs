@@ -586,6 +586,13 @@ pub struct DayHead {
     pub signature: Vec<u8>,
 }
 
+/// The data directory was made from a backup: what came after the backup is not here, and what stood in an outbox then
+/// may have been uploaded since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restoration {
+    pub at: UnixMs,
+}
+
 /// Everything that can stand in the ledger.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Fact {
@@ -599,4 +606,5 @@ pub enum Fact {
     Adoption(Adoption),
     Epoch(Epoch),
     DayHead(DayHead),
+    Restoration(Restoration),
 }

@@ -197,6 +197,34 @@ fn keys_are_rotated_and_changed_while_the_gateway_stands_still_and_nothing_is_lo
     drop(store);
 }
 
+#[test]
+fn a_backup_is_one_file_that_makes_the_data_on_another_box() {
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for dir in [&old, &new] {
+        fs::write(dir.path().join("gateway.toml"), "data_dir = \"data\"\n").unwrap();
+        fs::write(dir.path().join("phrase"), "a sentence for the safe\n").unwrap();
+        fs::write(dir.path().join("short"), "short\n").unwrap();
+    }
+    fs::create_dir(old.path().join("data")).unwrap();
+    write_ledger(&old.path().join("data"));
+    let weak = anxin(old.path(), &["backup", "--passphrase-file", "short", "site.backup"]);
+    assert_eq!(weak.status.code(), Some(65), "{}", stderr(&weak));
+    let backup = ["backup", "--passphrase-file", "phrase", "site.backup"];
+    let made = anxin(old.path(), &backup);
+    assert!(stdout(&made).contains("1 segments and 0 photos"), "{}{}", stdout(&made), stderr(&made));
+    assert_eq!(anxin(old.path(), &backup).status.code(), Some(73), "a backup is not overwritten");
+    assert_eq!(fs::read_dir(old.path()).unwrap().count(), 5, "nothing half done is left");
+
+    fs::copy(old.path().join("site.backup"), new.path().join("site.backup")).unwrap();
+    let restore = ["restore", "--passphrase-file", "phrase", "site.backup"];
+    let restored = anxin(new.path(), &restore);
+    assert_eq!(restored.status.code(), Some(0), "{}", stderr(&restored));
+    assert!(stdout(&restored).contains("asks each platform"), "{}", stdout(&restored));
+    let export = anxin(new.path(), &["ledger", "export", "--data", "data"]);
+    assert_eq!(stdout(&export).lines().count(), 3, "{}", stderr(&export));
+    assert_eq!(anxin(new.path(), &restore).status.code(), Some(73), "data is not overwritten");
+}
+
 /// One punch in a day that is signed; its id and the public key, in groups as a page shows it.
 fn write_closed_day(data: &Path) -> (String, String) {
     let id = PunchId::derive("AX-1001", "1", "2026-03-02 07:01:05", "W0001");

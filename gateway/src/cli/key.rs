@@ -55,7 +55,8 @@ pub fn exit_of(error: &OpenError) -> Exit {
     }
 }
 
-fn exit_of_keyring(error: &KeyringError) -> Exit {
+/// How a command ends that has no keys.
+pub fn exit_of_keyring(error: &KeyringError) -> Exit {
     match error {
         KeyringError::Io { source, .. } | KeyringError::Master(MasterError::Io { source, .. }) => {
             of_io(source, Exit::Io)

@@ -1,5 +1,6 @@
 //! The bodies of the commands.
 
+pub mod backup;
 pub mod exit;
 pub mod import;
 pub mod key;

@@ -36,7 +36,8 @@ impl DedupKey {
             | Fact::Upload(_)
             | Fact::Adoption(_)
             | Fact::Epoch(_)
-            | Fact::DayHead(_) => None,
+            | Fact::DayHead(_)
+            | Fact::Restoration(_) => None,
         }
     }
 }

@@ -17,6 +17,7 @@
 //! Threads: `store-writer` appends, `store-follower` applies, `store-check` reads the closed segments once after each
 //! start and reports damage. They end when the store is closed or its last handle is dropped.
 
+pub mod backup;
 pub mod days;
 mod dedup;
 mod filter;

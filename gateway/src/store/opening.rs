@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -14,13 +14,14 @@ use tokio_util::sync::CancellationToken;
 use super::follower::Follower;
 use super::group::Request;
 use super::ledger::recover::{self, Tail};
+use super::ledger::segment::sync_dir;
 use super::ledger::{Ledger, check};
 use super::shared::{Paths, Shared};
 use super::view::engine::ViewError;
 use super::writer::Writer;
-use super::{AppendError, OpenError, StoreOptions, Tuning, keyring, photos};
+use super::{AppendError, OpenError, StoreOptions, Tuning, backup, keyring, photos};
 use crate::clock::Clock;
-use crate::punch::{Fact, Gap, GapKind, Seq};
+use crate::punch::{Fact, Gap, GapKind, Restoration, Seq};
 
 /// Appends that may wait for the writer before further callers wait to hand theirs in.
 const WAITING_APPENDS: usize = 1024;
@@ -75,6 +76,7 @@ pub fn open(options: StoreOptions, clock: Clock, tuning: Tuning) -> Result<Handl
     let here = |source| OpenError::Io { path: options.dir.clone(), source };
     fs::create_dir_all(&options.dir).map_err(here)?;
     let lock = take_lock(&paths.lock)?;
+    let marker = options.dir.join(backup::RESTORED);
     let stamp = stamp(&clock);
     let opened = keyring::file::open(&options.dir, &options.key, &stamp)?;
     photos::prepare(&paths.photos).map_err(|source| OpenError::Io { path: paths.photos.clone(), source })?;
@@ -84,7 +86,9 @@ pub fn open(options: StoreOptions, clock: Clock, tuning: Tuning) -> Result<Handl
         tracing::warn!(segment = torn.at.segment, offset = torn.at.offset, bytes = torn.length, "a torn tail was cut");
     }
 
-    let shared = Arc::new(Shared::new(paths.clone(), clock.clone(), opened.keyring, tail.end, Seq(tail.last_seq)));
+    let restored = marker.exists().then(|| Seq(tail.last_seq + 1));
+    let shared =
+        Arc::new(Shared::new(paths.clone(), clock.clone(), opened.keyring, restored, tail.end, Seq(tail.last_seq)));
     let mut follower = Follower::new(shared.clone(), options.platforms, tuning);
     let trouble = follower.open();
     let lost_keys = opened.lost.map(|detail| damage(&clock, None, detail));
@@ -93,7 +97,7 @@ pub fn open(options: StoreOptions, clock: Clock, tuning: Tuning) -> Result<Handl
     let (requests, waiting) = mpsc::channel(WAITING_APPENDS);
     let stop = CancellationToken::new();
     let writer = Writer::new(shared.clone(), ledger, waiting, stop.clone(), tuning);
-    let reports = Reports { requests: requests.downgrade(), stop: stop.clone(), shared: shared.clone() };
+    let reports = Reports { requests: requests.downgrade(), stop: stop.clone(), shared: shared.clone(), marker };
     let last_segment = tail.last_segment;
     let lock = Arc::new(lock);
     let threads = vec![
@@ -161,10 +165,15 @@ struct Reports {
     requests: mpsc::WeakSender<Request>,
     stop: CancellationToken,
     shared: Arc<Shared>,
+    /// Says that the directory was restored, until the ledger says so.
+    marker: PathBuf,
 }
 
 impl Reports {
     fn run(&self, paths: &Paths, last_segment: u32, found: Vec<Gap>) {
+        if self.shared.restored.is_some() {
+            self.record_restoration();
+        }
         found.into_iter().for_each(|gap| self.report(gap));
         let room = self.shared.durable().1.0 as usize;
         if let Err(error) = self.shared.gather(room, || self.stop.is_cancelled()) {
@@ -190,19 +199,38 @@ impl Reports {
             damage.places += 1;
             damage.latest.clone_from(&gap.detail);
         });
+        self.append(&Fact::Gap(gap));
+    }
+
+    fn record_restoration(&self) {
+        tracing::warn!("the data was restored from a backup: platforms are asked before anything of it is sent");
+        let removed =
+            || fs::remove_file(&self.marker).and_then(|()| sync_dir(self.marker.parent().unwrap_or(Path::new("."))));
+        if self.append(&Fact::Restoration(Restoration { at: self.shared.clock.now() }))
+            && let Err(error) = removed()
+        {
+            tracing::warn!(%error, "the mark of the restoration stays; it costs a few questions at the next start");
+        }
+    }
+
+    /// Appends a fact as soon as the store takes it; `false` when it is closed before that.
+    fn append(&self, fact: &Fact) -> bool {
         loop {
-            let Ok((request, answer)) = Request::new(&[Fact::Gap(gap.clone())], &self.shared.keyring) else { return };
-            let Some(requests) = self.requests.upgrade() else { return };
+            let Ok((request, answer)) = Request::new(std::slice::from_ref(fact), &self.shared.keyring) else {
+                return false;
+            };
+            let Some(requests) = self.requests.upgrade() else { return false };
             if requests.blocking_send(request).is_err() {
-                return;
+                return false;
             }
             drop(requests);
             match answer.blocking_recv() {
+                Ok(Ok(_)) => return true,
                 Ok(Err(AppendError::Unavailable(_))) => {}
-                Ok(Ok(_) | Err(AppendError::Closed)) | Err(_) => return,
+                Ok(Err(AppendError::Closed)) | Err(_) => return false,
             }
             if self.shared.pause(REPORT_AGAIN) {
-                return;
+                return false;
             }
         }
     }

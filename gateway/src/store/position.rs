@@ -94,7 +94,8 @@ impl Open {
                     | Fact::Stranger(_)
                     | Fact::Adoption(_)
                     | Fact::Epoch(_)
-                    | Fact::DayHead(_) => rules.apply(&mut chunk.staging, &placed)?,
+                    | Fact::DayHead(_)
+                    | Fact::Restoration(_) => rules.apply(&mut chunk.staging, &placed)?,
                 }
                 chunk.known.extend(DedupKey::of(&fact).map(|key| (key, seq)));
                 if seq > live_after {

@@ -52,6 +52,8 @@ pub struct Shared {
     pub paths: Paths,
     pub clock: Clock,
     pub keyring: Arc<Keyring>,
+    /// This opening is the first one after a restoration from a backup: facts before this one are of before.
+    pub restored: Option<Seq>,
     progress: Mutex<Progress>,
     moved: Condvar,
     /// Sequence of the last fact that the view shows.
@@ -149,11 +151,19 @@ pub enum Work {
 }
 
 impl Shared {
-    pub fn new(paths: Paths, clock: Clock, keyring: Keyring, durable: Locus, durable_seq: Seq) -> Shared {
+    pub fn new(
+        paths: Paths,
+        clock: Clock,
+        keyring: Keyring,
+        restored: Option<Seq>,
+        durable: Locus,
+        durable_seq: Seq,
+    ) -> Shared {
         Shared {
             paths,
             clock,
             keyring: Arc::new(keyring),
+            restored,
             progress: Mutex::new(Progress {
                 tree: None,
                 durable,

@@ -252,7 +252,8 @@ impl Shell {
             | Fact::Stranger(_)
             | Fact::Adoption(_)
             | Fact::Epoch(_)
-            | Fact::DayHead(_) => false,
+            | Fact::DayHead(_)
+            | Fact::Restoration(_) => false,
         }
     }
 

@@ -204,7 +204,8 @@ impl Judge {
             | Fact::Stranger(_)
             | Fact::Adoption(_)
             | Fact::Epoch(_)
-            | Fact::DayHead(_) => {}
+            | Fact::DayHead(_)
+            | Fact::Restoration(_) => {}
         }
     }
 

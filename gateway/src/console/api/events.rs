@@ -81,7 +81,8 @@ impl Reader {
             | Fact::Stranger(_)
             | Fact::Adoption(_)
             | Fact::Epoch(_)
-            | Fact::DayHead(_) => {}
+            | Fact::DayHead(_)
+            | Fact::Restoration(_) => {}
         }
     }
 

@@ -52,6 +52,17 @@ struct Contents {
     signing: Key,
 }
 
+impl Contents {
+    fn into_opened(self) -> Opened {
+        let keyring = Keyring {
+            data: self.data.into_iter().collect(),
+            index: self.index,
+            signing: SigningKey::from_bytes(&self.signing),
+        };
+        Opened { keyring, generation: self.generation, lost: None }
+    }
+}
+
 /// The keyring as it was found or made.
 pub struct Opened {
     pub keyring: Keyring,
@@ -158,14 +169,8 @@ fn newest(dir: &Path, master: &MasterFile, copies: &[Copy]) -> Result<(Secret, O
     let Some(newest) = newest else {
         return Err(KeyringError::WrongKey { key_file: master.path.clone(), dir: dir.to_owned() });
     };
-    let generation = newest.generation;
-    let keyring = Keyring {
-        data: newest.data.into_iter().collect(),
-        index: newest.index,
-        signing: SigningKey::from_bytes(&newest.signing),
-    };
-    let all_equal = generations.iter().all(|one| *one == Some(generation));
-    Ok((secret, Opened { keyring, generation, lost: None }, all_equal))
+    let all_equal = generations.iter().all(|one| *one == Some(newest.generation));
+    Ok((secret, newest.into_opened(), all_equal))
 }
 
 fn unwrap(bytes: &[u8], secret: &Secret) -> Option<Contents> {
@@ -177,7 +182,7 @@ fn unwrap(bytes: &[u8], secret: &Secret) -> Option<Contents> {
 }
 
 /// One copy after the other, so that one is whole at any moment.
-fn write(dir: &Path, secret: &Secret, opened: &Opened) -> Result<(), KeyringError> {
+pub fn write(dir: &Path, secret: &Secret, opened: &Opened) -> Result<(), KeyringError> {
     let bytes = wrapped(secret, opened);
     for name in COPIES {
         let path = dir.join(name);
@@ -186,14 +191,28 @@ fn write(dir: &Path, secret: &Secret, opened: &Opened) -> Result<(), KeyringErro
     Ok(())
 }
 
-fn wrapped(secret: &Secret, Opened { keyring, generation, .. }: &Opened) -> Vec<u8> {
+/// The keys themselves, in the clear: for a backup, which is sealed as a whole.
+pub fn contents(keyring: &Keyring) -> Vec<u8> {
+    encode(keyring, 1)
+}
+
+/// The keyring from such bytes.
+pub fn from_contents(bytes: &[u8]) -> Option<Opened> {
+    postcard::from_bytes::<Contents>(bytes).ok().map(Contents::into_opened)
+}
+
+fn encode(keyring: &Keyring, generation: u32) -> Vec<u8> {
     let contents = Contents {
-        generation: *generation,
+        generation,
         data: keyring.data.iter().map(|(number, key)| (*number, *key)).collect(),
         index: keyring.index,
         signing: keyring.signing.to_bytes(),
     };
-    let plain = postcard::to_allocvec(&contents).expect("a keyring has no unsized part and a Vec takes everything");
+    postcard::to_allocvec(&contents).expect("a keyring has no unsized part and a Vec takes everything")
+}
+
+fn wrapped(secret: &Secret, Opened { keyring, generation, .. }: &Opened) -> Vec<u8> {
+    let plain = encode(keyring, *generation);
     let (salt, nonce): ([u8; 16], [u8; NONCE]) = (random(), random());
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&salt);

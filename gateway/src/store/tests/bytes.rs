@@ -81,6 +81,7 @@ fn one_of_each() -> Vec<(&'static str, Fact)> {
                 rule_version: 1,
             }),
         ),
+        ("restoration", Fact::Restoration(Restoration { at: MORNING })),
         (
             "day-head",
             Fact::DayHead(DayHead {

@@ -1,5 +1,6 @@
 //! Stories of the store, told through its door.
 
+mod backup;
 mod bytes;
 mod damage;
 mod intake;

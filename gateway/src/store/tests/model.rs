@@ -43,7 +43,12 @@ impl Model {
                 self.roster_version = seq;
             }
             Fact::Gap(gap) => self.gaps.push((seq, gap.clone())),
-            Fact::Quarantine(_) | Fact::Stranger(_) | Fact::Adoption(_) | Fact::Epoch(_) | Fact::DayHead(_) => {}
+            Fact::Quarantine(_)
+            | Fact::Stranger(_)
+            | Fact::Adoption(_)
+            | Fact::Epoch(_)
+            | Fact::DayHead(_)
+            | Fact::Restoration(_) => {}
         }
     }
 

@@ -47,6 +47,10 @@ impl Rules {
                 Ok(())
             }
             Fact::Epoch(_) => Ok(()),
+            Fact::Restoration(_) => {
+                staging.put(keys::RESTORATION.to_vec(), &seq);
+                Ok(())
+            }
             Fact::DayHead(head) => {
                 staging.put(keys::day_head(head.last), &LaterFact { at });
                 Ok(())

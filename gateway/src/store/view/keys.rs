@@ -4,6 +4,7 @@
 //! A                              how far the ledger is applied
 //! T                              counters over the whole view
 //! R                              sequence of the last roster change
+//! Z                              sequence of the last restoration from a backup
 //! N                              the platforms of the last opening
 //! C platform                     counters of one platform
 //! p punch-id                     → sequence of the punch
@@ -39,6 +40,7 @@ pub type Key = Vec<u8>;
 pub const APPLIED: &[u8] = b"A";
 pub const TOTALS: &[u8] = b"T";
 pub const ROSTER_VERSION: &[u8] = b"R";
+pub const RESTORATION: &[u8] = b"Z";
 pub const PLATFORMS: &[u8] = b"N";
 
 /// Texts up to this long stand in keys as they are; longer ones as their digest.

@@ -226,6 +226,12 @@ impl View {
         self.glance(|tree| listing::uploads(tree, platform, state, after.as_ref(), limit))
     }
 
+    /// Punches before this one may have been uploaded without the ledger knowing: it was restored from a backup then.
+    pub fn unsure_before(&self) -> Option<Seq> {
+        let recorded = self.settled(|tree| get(tree, keys::RESTORATION));
+        recorded.max(self.shared.restored)
+    }
+
     pub fn depth(&self, platform: &PlatformName) -> Depth {
         self.glance(|tree| {
             let counts: PlatformEntry = get(tree, &keys::platform(platform))?.unwrap_or_default();
