@@ -1,14 +1,18 @@
 //! What a gateway costs and how fast it is, beside what the disk allows in the same run.
 //!
-//! `cargo run --release -p tests --bin bench`. Prints figures and judges nothing: on a shared machine they vary.
+//! `cargo run --release -p tests --bin bench [-- PART]`. Prints figures and judges nothing: on a shared machine they vary.
 
 mod disk;
+mod durable;
+mod history;
 mod load;
+mod plot;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use gateway::clock::Clock;
 use harness::gateway::{GatewayProcess, Setup, Vitals};
 use harness::platform::{Options as Rules, ReferencePlatform};
@@ -20,6 +24,11 @@ use crate::load::{Load, Pushed};
 /// Measures the gateway that is built in the same profile; use --release.
 #[derive(Parser)]
 struct Options {
+    #[command(subcommand)]
+    part: Option<Part>,
+    /// A run that only shows that everything works.
+    #[arg(long)]
+    short: bool,
     /// Punches in the ledger of the large gateway.
     #[arg(long, default_value_t = 100_000)]
     punches: usize,
@@ -29,6 +38,28 @@ struct Options {
     /// Punches on the way from MQTT to the platform's receipt.
     #[arg(long, default_value_t = 5_000)]
     receipts: usize,
+}
+
+/// One part of the bench; all of them when none is named.
+#[derive(Clone, Subcommand)]
+enum Part {
+    /// The whole gateway: start, memory, from MQTT to the platform's receipt.
+    Gateway,
+    /// The store beside the raw disk, sled and SQLite.
+    Durable {
+        /// Where the picture goes.
+        #[arg(long, default_value = "durable.svg")]
+        plot: PathBuf,
+    },
+    /// Bytes, time to open, memory and questions at growing numbers of punches.
+    History {
+        /// Up to this many punches, in steps of ten.
+        #[arg(long, default_value_t = 1_000_000)]
+        up_to: u64,
+    },
+    /// What the history part starts in a process of its own.
+    #[command(hide = true)]
+    Probe { dir: PathBuf, punches: u64 },
 }
 
 const WORKERS: usize = 200;
@@ -42,13 +73,68 @@ const BACKLOG_LIMIT: Duration = Duration::from_secs(1_200);
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     if cfg!(debug_assertions) {
-        println!("not built with --release: the figures say little");
+        eprintln!("not built with --release: the figures say little");
     }
+    match options.part.clone() {
+        None => {
+            gateway_part(&options).await?;
+            durable_part(&options, Path::new("durable.svg")).await?;
+            history_part(if options.short { 1_000 } else { 1_000_000 }).await
+        }
+        Some(Part::Gateway) => gateway_part(&options).await,
+        Some(Part::Durable { plot }) => durable_part(&options, &plot).await,
+        Some(Part::History { up_to }) => history_part(up_to).await,
+        Some(Part::Probe { dir, punches }) => history::probe(&dir, punches).await,
+    }
+}
+
+async fn gateway_part(options: &Options) -> anyhow::Result<()> {
     println!("data in {}", std::env::temp_dir().display());
-    let gateway = empty_gateway(&options).await;
-    let gateway = intake(&options, gateway).await?;
+    let gateway = empty_gateway(options).await;
+    let gateway = intake(options, gateway).await?;
     large_gateway(gateway).await;
-    receipts(&options).await
+    receipts(options).await
+}
+
+async fn durable_part(options: &Options, plot: &Path) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let rows = durable::measure(dir.path(), if options.short { 200 } else { 30_000 }).await?;
+    println!("\ndurable punches/s (ratio to raw; p50/p99 of the acknowledgement) with so many in flight");
+    let head: String = durable::IN_FLIGHT.iter().map(|count| format!("{count:>32}")).collect();
+    println!("  {:<26}{head}", "");
+    for row in &rows {
+        let cells = row.cells.iter().zip(&rows[0].cells).map(|(cell, raw)| {
+            let ratio = cell.per_second / raw.per_second;
+            let text = format!("{:.0} ({ratio:.2}; {}/{})", cell.per_second, micros(cell.p50), micros(cell.p99));
+            format!("{text:>32}")
+        });
+        println!("  {:<26}{}", row.engine.to_string(), cells.collect::<String>());
+    }
+    plot::draw(plot, &rows)?;
+    println!("  drawn in {}", plot.display());
+    Ok(())
+}
+
+async fn history_part(up_to: u64) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let sizes: Vec<u64> =
+        std::iter::successors(Some(1_000), |size| Some(size * 10)).take_while(|size| *size <= up_to).collect();
+    println!("\nhistory: punches with verdict and receipt");
+    println!("  punches     written  processor      open  first stored  memory  head-count   a page  an append");
+    for size in history::measure(dir.path(), &sizes).await? {
+        let history::Size { punches, written_per_punch, cpu_per_punch, opened } = size;
+        println!(
+            "  {punches:<10} {written_per_punch:>6} B  {:>9}  {:>5.0} ms  {:>9.0} ms  {:>8}  {:>7.0} µs  {:>5.0} µs  {:>6.0} µs",
+            micros(cpu_per_punch),
+            opened.open_ms,
+            opened.first_stored_ms,
+            mebibytes(opened.rss_kib),
+            opened.head_count_us,
+            opened.page_us,
+            opened.append_us,
+        );
+    }
+    Ok(())
 }
 
 /// Start and memory of a gateway that has nothing to do.

@@ -1,0 +1,198 @@
+//! What a long history costs: bytes written, time to open, memory, and the questions that a page asks, at growing numbers
+//! of punches in one store. Every opening is measured in a process of its own, which is this program again.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use gateway::clock::Clock;
+use gateway::punch::*;
+use gateway::store::{PunchFilter, Store, StoreOptions};
+use serde::{Deserialize, Serialize};
+
+use crate::disk::percentile;
+use crate::durable::punch;
+
+/// Punches in one append, and in one upload job.
+const BATCH: u64 = 20;
+const WORKERS: u64 = 500;
+const QUESTIONS: usize = 200;
+const PLATFORM: &str = "national";
+
+/// What one size of history costs.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    pub punches: u64,
+    /// By the process to its files since the size before, divided by the punches added.
+    pub written_per_punch: u64,
+    pub cpu_per_punch: Duration,
+    pub opened: Opened,
+}
+
+/// A store that has just been opened, as seen from inside its process.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Opened {
+    pub open_ms: f64,
+    /// Until a punch was durable after the opening.
+    pub first_stored_ms: f64,
+    pub rss_kib: u64,
+    pub head_count_us: f64,
+    pub page_us: f64,
+    pub append_us: f64,
+}
+
+/// Fills a store below `dir` step by step.
+pub async fn measure(dir: &Path, sizes: &[u64]) -> anyhow::Result<Vec<Size>> {
+    let mut measured = Vec::new();
+    let mut there = 0;
+    for &punches in sizes {
+        let before = Spent::now()?;
+        fill(dir, there, punches).await?;
+        let after = Spent::now()?;
+        let added = punches - there;
+        measured.push(Size {
+            punches,
+            written_per_punch: (after.written - before.written) / added.max(1),
+            cpu_per_punch: Duration::from_nanos(
+                ((after.cpu - before.cpu).as_nanos() / u128::from(added.max(1))) as u64,
+            ),
+            opened: opened(dir, punches)?,
+        });
+        there = punches;
+    }
+    Ok(measured)
+}
+
+/// Punches, verdicts, and receipts of a platform for all of them.
+async fn fill(dir: &Path, from: u64, to: u64) -> anyhow::Result<()> {
+    let store = open(dir)?;
+    let mut last = Seq(0);
+    for first in (from..to).step_by(BATCH as usize) {
+        let punches: Vec<Punch> = (first..(first + BATCH).min(to)).map(punch).collect();
+        let subjects: Vec<Subject> = punches.iter().map(|punch| Subject::Punch(punch.id)).collect();
+        let verdicts = (first..).zip(&punches).map(|(n, punch)| Fact::Judgement(verdict(n, punch))).collect();
+        store.append(punches.iter().cloned().map(Fact::Punch).collect()).await?;
+        store.append(verdicts).await?;
+        for step in [
+            Step::Sending { request_hash: [7; 32] },
+            Step::Accepted { serial: format!("attendance-{first}") },
+            Step::Confirmed { external: None, note: None },
+        ] {
+            let at = punches[0].time.plus_ms(60_000);
+            let (platform, job) = (PlatformName::from(PLATFORM), JobId(first / BATCH + 1));
+            let method = "WorkerAttendance.Add".to_owned();
+            let step = UploadStep { platform, job, method, at, subjects: subjects.clone(), step };
+            last = store.append(vec![Fact::Upload(step)]).await?[0].seq;
+        }
+    }
+    store.applied(last).await;
+    store.close().await;
+    Ok(())
+}
+
+fn verdict(n: u64, punch: &Punch) -> Judgement {
+    Judgement {
+        punch: punch.id,
+        at: punch.received_at,
+        verdict: Verdict::Verified,
+        rule_version: 1,
+        worker: Some(WorkerId(format!("W{:04}", n % WORKERS))),
+        direction: Direction::In,
+        direction_inferred: false,
+        duplicate_of: None,
+    }
+}
+
+fn open(dir: &Path) -> anyhow::Result<Store> {
+    let platforms = vec![(PlatformName::from(PLATFORM), None)];
+    Ok(Store::open(StoreOptions::new(dir.to_owned(), platforms), Clock::system())?)
+}
+
+/// Starts this program again to open the store.
+fn opened(dir: &Path, punches: u64) -> anyhow::Result<Opened> {
+    let program = std::env::current_exe()?;
+    let output = Command::new(program).arg("probe").arg(dir).arg(punches.to_string()).output()?;
+    ensure!(output.status.success(), "the probe failed: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).context("the probe said something else")
+}
+
+/// Inside the other process: opens the store, asks what a page asks, and prints what it cost.
+pub async fn probe(dir: &Path, punches: u64) -> anyhow::Result<()> {
+    let clock = Clock::system();
+    let began = clock.instant();
+    let store = open(dir)?;
+    let open_ms = millis(clock.instant() - began);
+    store.append(vec![Fact::Punch(punch(u64::MAX - punches))]).await?;
+    let first_stored_ms = millis(clock.instant() - began);
+    // The last day: half of the punches of it at most.
+    let newest = punch(punches.saturating_sub(1)).time;
+    let day = newest.plus_ms(-500_000);
+    let head_count_us = asked(&clock, &store, move |view| view.presences(day).len()).await;
+    let filter = PunchFilter { from: Some(day), ..PunchFilter::default() };
+    let page_us = asked(&clock, &store, move |view| view.punches(&filter, None, 100).items.len()).await;
+    let mut appends = Vec::new();
+    for n in 0..QUESTIONS as u64 {
+        let began = clock.instant();
+        store.append(vec![Fact::Punch(punch(u64::MAX - punches - 1 - n))]).await?;
+        appends.push(clock.instant() - began);
+    }
+    appends.sort_unstable();
+    let append_us = micros(percentile(&appends, 50));
+    let rss_kib = Spent::now()?.rss_kib;
+    let opened = Opened { open_ms, first_stored_ms, rss_kib, head_count_us, page_us, append_us };
+    println!("{}", serde_json::to_string(&opened)?);
+    store.close().await;
+    Ok(())
+}
+
+async fn asked<T: Send + 'static>(
+    clock: &Clock,
+    store: &Store,
+    question: impl Fn(&gateway::store::View) -> T + Clone + Send + 'static,
+) -> f64 {
+    let mut took = Vec::new();
+    for _ in 0..QUESTIONS {
+        let (question, began) = (question.clone(), clock.instant());
+        store.read(move |view| question(view)).await;
+        took.push(clock.instant() - began);
+    }
+    took.sort_unstable();
+    micros(percentile(&took, 50))
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}
+
+/// What this process has used up to now.
+struct Spent {
+    written: u64,
+    cpu: Duration,
+    rss_kib: u64,
+}
+
+impl Spent {
+    fn now() -> anyhow::Result<Spent> {
+        let io = fs::read_to_string("/proc/self/io")?;
+        let status = fs::read_to_string("/proc/self/status")?;
+        let stat = fs::read_to_string("/proc/self/stat")?;
+        let field = |text: &str, name: &str| -> anyhow::Result<u64> {
+            let value = text.lines().find_map(|line| line.strip_prefix(name)).context(name.to_owned())?;
+            Ok(value.split_whitespace().next().unwrap_or_default().parse()?)
+        };
+        // User and system time are the 14th and 15th fields, the 12th and 13th after the program's name.
+        let after_name = stat.rsplit_once(") ").context("/proc/self/stat has no name")?.1;
+        let ticks: u64 = after_name.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap_or(0)).sum();
+        Ok(Spent {
+            written: field(&io, "write_bytes:")?,
+            cpu: Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64),
+            rss_kib: field(&status, "VmRSS:")?,
+        })
+    }
+}
