@@ -1,5 +1,8 @@
 //! `GET /metrics`: what the parts count, and what store, board and process say at this moment.
 
+use std::path::Path;
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -14,6 +17,7 @@ use super::{Console, Here};
 use crate::ops::alarms::Severity;
 use crate::ops::board::CourierState;
 use crate::ops::metrics::PlatformLabel;
+use crate::ops::wear::Wear;
 use crate::punch::{PlatformName, UnixMs};
 use crate::store::{Depth, StoreCounters, StoreHealth, Totals};
 
@@ -31,6 +35,7 @@ struct Moment {
     now: UnixMs,
     started: UnixMs,
     resident_bytes: Option<u64>,
+    wear: Wear,
     intake_open: bool,
     health: StoreHealth,
     counters: StoreCounters,
@@ -77,6 +82,7 @@ impl Moment {
             now,
             started: now.plus_ms(-(running.as_millis() as i64)),
             resident_bytes: resident_bytes().await,
+            wear: wear(&console.context.config.data_dir).await,
             intake_open: context.ops.board.intake_open(),
             health: context.store.health(),
             counters: context.store.counters(),
@@ -95,6 +101,7 @@ impl Moment {
         self.register_process(&mut registry);
         let anxin = registry.sub_registry_with_prefix("anxin");
         self.register_store(anxin);
+        self.register_wear(anxin);
         self.register_platforms(anxin);
         let flag = |on: bool| ConstGauge::new(i64::from(on));
         anxin.register("intake_open", "Whether terminals are served", flag(self.intake_open));
@@ -115,6 +122,10 @@ impl Moment {
         if let Some(bytes) = self.resident_bytes {
             let bytes = ConstGauge::new(bytes as i64);
             registry.register_with_unit("process_resident_memory", "Resident memory", Unit::Bytes, bytes);
+        }
+        if let Some(written) = self.wear.written {
+            let written = ConstCounter::new(written);
+            registry.register_with_unit("process_written", "Written to disks since the start", Unit::Bytes, written);
         }
     }
 
@@ -149,6 +160,23 @@ impl Moment {
         anxin.register("ledger_gaps", "Gaps in the ledger", gauge(totals.gaps));
     }
 
+    /// What the disk still has before it.
+    fn register_wear(&self, anxin: &mut Registry) {
+        if let Some(written) = self.wear.written.filter(|_| self.counters.punches > 0) {
+            let each = ConstGauge::new(written as f64 / self.counters.punches as f64);
+            anxin.register_with_unit("punch_written", "Written to disks since the start, per punch", Unit::Bytes, each);
+        }
+        if let Some(used) = self.wear.used {
+            let used = ConstGauge::new(used);
+            anxin.register_with_unit("disk_life_used", "Used life of the disk, by its account", Unit::Ratios, used);
+        }
+        let running = Duration::from_millis(self.now.since(self.started).max(0) as u64);
+        if let Some(years) = self.wear.years_left(running) {
+            let help = "Years until every block has been written 1000 times, as since the start";
+            anxin.register("disk_life_left_years", help, ConstGauge::new(years));
+        }
+    }
+
     fn register_platforms(&self, anxin: &mut Registry) {
         let family = || Family::<PlatformLabel, Gauge>::default();
         let (open, oldest, confirmed, refused, running) = (family(), family(), family(), family(), family());
@@ -177,6 +205,12 @@ fn states<const N: usize>(counts: [(&'static str, u64); N]) -> Family<StateLabel
     family
 }
 
+async fn wear(dir: &Path) -> Wear {
+    let dir = dir.to_owned();
+    // A panic in there would only be one more thing that is not known.
+    tokio::task::spawn_blocking(move || Wear::look(&dir)).await.unwrap_or_default()
+}
+
 /// Resident memory as the kernel counts it (`VmRSS` in proc(5), in KiB).
 async fn resident_bytes() -> Option<u64> {
     let status = tokio::fs::read_to_string("/proc/self/status").await.ok()?;
@@ -195,9 +229,10 @@ mod tests {
             now: UnixMs(1_000_000),
             started: UnixMs(1_500),
             resident_bytes: Some(4096),
+            wear: Wear { written: Some(9_000), used: Some(0.2), disk: Some(1 << 33) },
             intake_open: true,
             health: StoreHealth::Open,
-            counters: StoreCounters { facts: 3, ..StoreCounters::default() },
+            counters: StoreCounters { facts: 3, punches: 2, ..StoreCounters::default() },
             totals: Totals { punches: 4, held: 4, ..Totals::default() },
             platforms: vec![(PlatformName::from("na\"tional"), depth, Some(CourierState::Running))],
             online: 2,
@@ -218,6 +253,9 @@ mod tests {
             "anxin_outbox_open{platform=\"na\\\"tional\"} 7",
             "anxin_outbox_oldest_age_seconds{platform=\"na\\\"tional\"} 60",
             "anxin_store_facts_total 3",
+            "process_written_bytes_total 9000",
+            "anxin_punch_written_bytes 4500.0",
+            "anxin_disk_life_used_ratios 0.2",
             "anxin_ledger_punches{state=\"held\"} 4",
             "anxin_terminals{state=\"online\"} 2",
         ] {

@@ -6,6 +6,7 @@ pub mod alarms;
 pub mod board;
 pub mod metrics;
 pub mod vigil;
+pub mod wear;
 
 use std::sync::Arc;
 

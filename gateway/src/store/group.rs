@@ -59,6 +59,8 @@ pub struct Group {
     pub appends: Vec<Vec<Sealed>>,
     /// What can come twice of it.
     pub keys: Pending,
+    /// How many punches are among them.
+    pub punches: u64,
     answers: Vec<(oneshot::Sender<Answer>, Vec<Appended>)>,
 }
 
@@ -106,6 +108,7 @@ impl Group {
         for (fact, place) in request.facts.into_iter().zip(&places) {
             if place.new {
                 if let Some(key) = fact.key {
+                    self.punches += u64::from(matches!(key, DedupKey::Punch(_)));
                     self.keys.insert(key, place.seq);
                 }
                 new.push(fact.sealed);

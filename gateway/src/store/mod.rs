@@ -398,6 +398,7 @@ impl Default for Tuning {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StoreCounters {
     pub facts: u64,
+    pub punches: u64,
     pub commits: u64,
     pub ledger_bytes: u64,
     pub view_bytes: u64,

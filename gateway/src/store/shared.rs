@@ -123,6 +123,7 @@ impl Known {
 #[derive(Default)]
 pub struct Counters {
     pub facts: AtomicU64,
+    pub punches: AtomicU64,
     pub commits: AtomicU64,
     pub ledger_bytes: AtomicU64,
     pub view_bytes: AtomicU64,
@@ -132,6 +133,7 @@ impl Counters {
     pub fn read(&self) -> StoreCounters {
         StoreCounters {
             facts: self.facts.load(Ordering::Relaxed),
+            punches: self.punches.load(Ordering::Relaxed),
             commits: self.commits.load(Ordering::Relaxed),
             ledger_bytes: self.ledger_bytes.load(Ordering::Relaxed),
             view_bytes: self.view_bytes.load(Ordering::Relaxed),

@@ -153,6 +153,7 @@ impl Writer {
                 let counters = &self.shared.counters;
                 let facts: usize = group.appends.iter().map(Vec::len).sum();
                 counters.facts.fetch_add(facts as u64, Ordering::Relaxed);
+                counters.punches.fetch_add(group.punches, Ordering::Relaxed);
                 counters.commits.fetch_add(1, Ordering::Relaxed);
                 counters.ledger_bytes.fetch_add(done.bytes, Ordering::Relaxed);
                 self.shared.advance(done.end, Seq(done.last_seq), std::mem::take(&mut group.keys));
