@@ -8,7 +8,7 @@ mod history;
 mod load;
 mod plot;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ struct Options {
     /// A run that only shows that everything works.
     #[arg(long)]
     short: bool,
+    /// Where the picture of the durable part goes.
+    #[arg(long, default_value = "target/durable.svg")]
+    plot: PathBuf,
     /// Punches in the ledger of the large gateway.
     #[arg(long, default_value_t = 100_000)]
     punches: usize,
@@ -46,11 +49,7 @@ enum Part {
     /// The whole gateway: start, memory, from MQTT to the platform's receipt.
     Gateway,
     /// The store beside the raw disk, sled and SQLite.
-    Durable {
-        /// Where the picture goes.
-        #[arg(long, default_value = "durable.svg")]
-        plot: PathBuf,
-    },
+    Durable,
     /// Bytes, time to open, memory and questions at growing numbers of punches.
     History {
         /// Up to this many punches, in steps of ten.
@@ -71,18 +70,21 @@ const BACKLOG_LIMIT: Duration = Duration::from_secs(1_200);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
+    let mut options = Options::parse();
+    if options.short {
+        (options.punches, options.terminals, options.receipts) = (1_000, 20, 200);
+    }
     if cfg!(debug_assertions) {
         eprintln!("not built with --release: the figures say little");
     }
     match options.part.clone() {
         None => {
             gateway_part(&options).await?;
-            durable_part(&options, Path::new("durable.svg")).await?;
+            durable_part(&options).await?;
             history_part(if options.short { 1_000 } else { 1_000_000 }).await
         }
         Some(Part::Gateway) => gateway_part(&options).await,
-        Some(Part::Durable { plot }) => durable_part(&options, &plot).await,
+        Some(Part::Durable) => durable_part(&options).await,
         Some(Part::History { up_to }) => history_part(up_to).await,
         Some(Part::Probe { dir, punches }) => history::probe(&dir, punches).await,
     }
@@ -96,7 +98,7 @@ async fn gateway_part(options: &Options) -> anyhow::Result<()> {
     receipts(options).await
 }
 
-async fn durable_part(options: &Options, plot: &Path) -> anyhow::Result<()> {
+async fn durable_part(options: &Options) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let rows = durable::measure(dir.path(), if options.short { 200 } else { 30_000 }).await?;
     println!("\ndurable punches/s (ratio to raw; p50/p99 of the acknowledgement) with so many in flight");
@@ -110,8 +112,8 @@ async fn durable_part(options: &Options, plot: &Path) -> anyhow::Result<()> {
         });
         println!("  {:<26}{}", row.engine.to_string(), cells.collect::<String>());
     }
-    plot::draw(plot, &rows)?;
-    println!("  drawn in {}", plot.display());
+    plot::draw(&options.plot, &rows)?;
+    println!("  drawn in {}", options.plot.display());
     Ok(())
 }
 
