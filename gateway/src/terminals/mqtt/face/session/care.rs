@@ -34,6 +34,12 @@ impl Session {
         self.errands.request(Errand::SwitchOnResume, None);
     }
 
+    /// The link is gone: what was to be done is begun anew after the next greeting.
+    pub(super) fn drop_errands(&mut self) {
+        self.errands.drop_link();
+        self.greeted = None;
+    }
+
     pub(super) fn request_time(&mut self, now: Now) {
         self.set_time_at = Some(now.instant);
         self.errands.request(Errand::SetTime, None);

@@ -172,10 +172,10 @@ impl Session {
     pub fn handle_link(&mut self, now: Now, via: &str, replaced: bool) {
         self.via = via.to_owned();
         if replaced {
-            self.errands.drop_link();
-            let change = self.presence.handle_replacement(now.instant);
-            self.report(change);
+            self.drop_errands();
         }
+        let change = self.presence.handle_link(now.instant, replaced);
+        self.report(change);
         self.events.push_back(Event::Status);
         self.drain(now);
     }
@@ -183,7 +183,7 @@ impl Session {
     /// The connection broke.
     pub fn handle_link_lost(&mut self, now: Now) {
         self.presence.handle_link_lost();
-        self.errands.drop_link();
+        self.drop_errands();
         self.transmits.clear();
         self.events.push_back(Event::Status);
         self.drain(now);
@@ -252,7 +252,7 @@ impl Session {
         }
         if message.operator == "Offline" {
             let change = self.presence.handle_farewell();
-            self.errands.drop_link();
+            self.drop_errands();
             self.report(change);
             return;
         }

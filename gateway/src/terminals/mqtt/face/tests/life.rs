@@ -166,6 +166,32 @@ fn five_greetings_a_minute_are_only_a_bad_link() {
 }
 
 #[test]
+fn a_terminal_that_is_cut_and_comes_back_is_no_second_terminal() {
+    let mut bench = Bench::new();
+    for _ in 0..20 {
+        let now = bench.now();
+        bench.session.handle_link(now, "127.0.0.1:40000", false);
+        bench.hear_shared(&fixture("basic_online"));
+        bench.wait(Duration::from_secs(1));
+        let now = bench.now();
+        bench.session.handle_link_lost(now);
+    }
+    assert!(!bench.alarmed(Kind::TerminalCloned));
+}
+
+#[test]
+fn what_was_to_be_done_at_a_terminal_is_done_when_its_link_comes_back_at_once() {
+    let mut bench = Bench::new();
+    for _ in 0..2 {
+        bench.hear_shared(&fixture("basic_online"));
+        assert_eq!(bench.operators(), ["Online-Ack", "SetSysTime"]);
+        let now = bench.now();
+        bench.session.handle_link_lost(now);
+        bench.wait(Duration::from_secs(1));
+    }
+}
+
+#[test]
 fn a_wrong_clock_is_an_alarm_and_is_set() {
     let mut bench = Bench::new();
     bench.hear_shared(r#"{"operator":"HeartBeat","info":{"facesluiceId":"1306612","time":"2000-01-01 00:00:10"}}"#);
