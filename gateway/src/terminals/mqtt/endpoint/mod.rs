@@ -252,8 +252,12 @@ impl Client {
     async fn take(&mut self, publication: Publication) {
         let Publication { topic, payload, receipt } = publication;
         let taken = self.carry(&topic, payload.as_slice()).await;
-        if taken == Taken::Settled {
-            self.core.settle(self.shared.clock.instant(), receipt);
+        let now = self.shared.clock.instant();
+        match taken {
+            Taken::Settled => self.core.settle(now, receipt),
+            Taken::Refused => self.core.give_up(now, receipt),
+            // Cut, because another link has taken its place.
+            Taken::Gone => {}
         }
         while let Ok(transmit) = self.outbound.try_recv() {
             self.publish(&transmit);
