@@ -2,6 +2,7 @@
 //! a seed, and the real gateway as a process beside them.
 
 pub mod broker;
+pub mod client;
 pub mod face;
 pub mod faults;
 pub mod gateway;

@@ -14,10 +14,11 @@ use gateway::store::{Store, StoreOptions};
 use gateway::terminals::hub::{Hub, Order, OrderError, Terminal};
 use gateway::terminals::{Context, mqtt};
 use harness::broker::Mosquitto;
+use harness::client::Client;
 use harness::face::link::{FaceLink, Login};
 use harness::face::{Face, FaceTerminal, Timings, big_photo};
 use harness::faults::Faults;
-use rumqttc::{AsyncClient, ConnectReturnCode, Event, EventLoop, Incoming, MqttOptions, QoS, SubscribeReasonCode};
+use rumqttc::{ConnectReturnCode, Incoming, QoS, SubscribeReasonCode};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -126,61 +127,6 @@ impl Site {
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         tokio::time::timeout(Duration::from_secs(3), ended).await.expect("intake stops within 3 s");
         self.context.store.clone().close().await;
-    }
-}
-
-/// A plain MQTT client, well behaved or not.
-struct Client {
-    client: AsyncClient,
-    connection: EventLoop,
-}
-
-impl Client {
-    fn new(address: SocketAddr, client_id: &str, login: Option<(&str, &str)>) -> Client {
-        let mut options = MqttOptions::new(client_id, address.ip().to_string(), address.port());
-        options.set_keep_alive(Duration::from_secs(30)).set_max_packet_size(1 << 24, 1 << 24);
-        if let Some((name, password)) = login {
-            options.set_credentials(name, password);
-        }
-        let (client, connection) = AsyncClient::new(options, 100);
-        Client { client, connection }
-    }
-
-    /// Connects; the broker's answer when it refuses.
-    async fn connect(&mut self) -> Result<(), ConnectReturnCode> {
-        match tokio::time::timeout(LIMIT, self.connection.poll()).await.unwrap() {
-            Ok(Event::Incoming(Incoming::ConnAck(_))) => Ok(()),
-            Err(rumqttc::ConnectionError::ConnectionRefused(code)) => Err(code),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    async fn subscribe(&mut self, topic: &str) -> SubscribeReasonCode {
-        self.client.subscribe(topic, QoS::AtLeastOnce).await.unwrap();
-        match self.next(|packet| matches!(packet, Incoming::SubAck(_))).await {
-            Some(Incoming::SubAck(ack)) => ack.return_codes[0],
-            other => panic!("no SUBACK but {other:?}"),
-        }
-    }
-
-    /// Publishes with QoS 1 and waits for the PUBACK; false when it does not come.
-    async fn publish(&mut self, topic: &str, payload: &str) -> bool {
-        self.client.publish(topic, QoS::AtLeastOnce, false, payload).await.unwrap();
-        self.next(|packet| matches!(packet, Incoming::PubAck(_))).await.is_some()
-    }
-
-    /// The next packet of this kind; `None` when none comes.
-    async fn next(&mut self, wanted: impl Fn(&Incoming) -> bool) -> Option<Incoming> {
-        let found = async {
-            loop {
-                match self.connection.poll().await {
-                    Ok(Event::Incoming(packet)) if wanted(&packet) => return Some(packet),
-                    Ok(_) => {}
-                    Err(_) => return None,
-                }
-            }
-        };
-        tokio::time::timeout(NEVER, found).await.ok().flatten()
     }
 }
 
@@ -343,8 +289,7 @@ async fn a_second_connection_of_the_same_terminal_closes_the_first() {
         next.connect().await.unwrap();
         others.push(next);
     }
-    let ended = async { while first.connection.poll().await.is_ok() {} };
-    tokio::time::timeout(LIMIT, ended).await.expect("the first is closed");
+    first.ended().await;
     site.wait_for("the clash", |site| site.alarmed(Kind::TerminalCloned)).await;
     let mut last = others.pop().unwrap();
     assert!(last.publish("mqtt/face/1306612/Rec", &record("1306612")).await);
@@ -364,14 +309,7 @@ async fn mad_clients_do_not_delay_the_others() {
     let mut flood = Client::new(site.address(), "1306613", None);
     flood.connect().await.unwrap();
     let mut flooding = JoinSet::new();
-    flooding.spawn(async move {
-        loop {
-            let _ = flood.client.try_publish("mqtt/face/1306613/Rec", QoS::AtMostOnce, false, vec![b'['; 100_000]);
-            if flood.connection.poll().await.is_err() {
-                return;
-            }
-        }
-    });
+    flooding.spawn(async move { flood.flood("mqtt/face/1306613/Rec", &[b'['; 100_000]).await });
     let link = site.link("1306612");
     for worker in 0..10 {
         link.punch(Face::of(&format!("W{worker:04}")));
@@ -401,11 +339,18 @@ async fn a_store_that_takes_nothing_means_no_puback_and_no_push_ack() {
     client.subscribe("mqtt/face/1306612").await;
     assert!(client.publish("mqtt/face/1306612/Rec", &record("1306612")).await);
     site.context.store.clone().close().await;
-    client.client.publish("mqtt/face/1306612/Rec", QoS::AtLeastOnce, false, record("1306612")).await.unwrap();
+    client.send("mqtt/face/1306612/Rec", record("1306612"), QoS::AtLeastOnce).await;
     let acknowledged = |packet: &Incoming| matches!(packet, Incoming::PubAck(_) | Incoming::Publish(_));
     let late = client.next(acknowledged).await;
     assert!(!matches!(late, Some(Incoming::PubAck(_))), "{late:?}");
     assert!(client.next(acknowledged).await.is_none(), "the first record's PushAck at most");
+    client.ended().await;
+
+    let mut careful = Client::new(site.address(), "1306612", None);
+    careful.connect().await.unwrap();
+    careful.send("mqtt/face/1306612/Rec", record("1306612"), QoS::ExactlyOnce).await;
+    assert!(careful.next(|packet| matches!(packet, Incoming::PubRec(_))).await.is_none());
+    careful.ended().await;
     site.stop().await;
 }
 
