@@ -236,6 +236,37 @@ async fn a_pending_client_stores_nothing_and_reads_nothing() {
     site.stop().await;
 }
 
+/// A PUBACK is no record acknowledgement, but firmware with `PushAck` switched off may take it for one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pending_terminal_gets_no_puback_for_a_record_until_it_is_approved() {
+    let site = Site::embedded(vec![]).await;
+    let mut client = Client::new(site.address(), "1306612", None);
+    client.connect().await.unwrap();
+    let greeting = r#"{"operator":"Online","info":{"facesluiceId":"1306612"}}"#;
+    assert!(client.publish("mqtt/face/basic", greeting).await, "a greeting is no record");
+    assert!(!client.publish("mqtt/face/1306612/Rec", &record("1306612")).await);
+    client.ended().await;
+
+    site.context.hub.adopt(known("1306612", None));
+    let mut client = Client::new(site.address(), "1306612", None);
+    client.connect().await.unwrap();
+    assert!(client.publish("mqtt/face/1306612/Rec", &record("1306612")).await);
+    site.stored(1).await;
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_puback_for_noise_means_that_it_is_kept() {
+    let site = Site::embedded(vec![known("1306612", None)]).await;
+    let mut client = Client::new(site.address(), "1306612", None);
+    client.connect().await.unwrap();
+    assert!(client.publish("mqtt/face/1306612/Rec", "{one").await);
+    assert!(!client.publish("mqtt/face/1306612/Rec", "{two").await, "one is kept in ten seconds");
+    client.ended().await;
+    assert_eq!(site.context.store.read(|view| view.totals().quarantined).await, 1);
+    site.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn passwords_are_asked_for_where_they_are_set() {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -444,6 +475,28 @@ async fn an_unknown_terminal_behind_a_broker_waits_for_its_approval() {
     assert!(link.with(|terminal| terminal.heard.is_empty()));
     site.context.hub.adopt(known("1306612", None));
     site.context.hub.order("1306612", Order::Adopted).await.unwrap();
+    assert!(link.wait_delivered(LIMIT).await);
+    link.stop().await;
+    site.stop().await;
+}
+
+/// A broker sends no more than so many publications before the first of them is acknowledged.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_terminal_behind_a_broker_holds_nobody_back() {
+    if !broker_is_there() {
+        return;
+    }
+    let broker = Mosquitto::start().await.unwrap();
+    let site = Site::brokered(&broker, vec![known("1306612", None)]).await;
+    let login = Login { address: broker.address(), password: None, qos: 1 };
+    let link = FaceLink::start(FaceTerminal::new("1306612", Timings::faster(20)), login);
+    assert!(link.wait_until(LIMIT, |terminal| terminal.heard.contains(&"Online-Ack".to_owned())).await);
+    let mut unknown = Client::new(broker.address(), "9999999", None);
+    unknown.connect().await.unwrap();
+    for _ in 0..60 {
+        assert!(unknown.publish("mqtt/face/9999999/Rec", &record("9999999")).await, "the broker has it");
+    }
+    link.punch(Face::of("W0001"));
     assert!(link.wait_delivered(LIMIT).await);
     link.stop().await;
     site.stop().await;

@@ -235,6 +235,9 @@ impl Work {
             match taken {
                 // A terminal that the desk has no room for: what it repeats is looked at again.
                 Taken::Settled | Taken::Gone => break,
+                // The broker has answered the terminal long ago, and holds everybody's records back for those that
+                // nobody acknowledges: an unknown terminal could stop the others.
+                Taken::LeftWithSender => break,
                 Taken::Refused => tokio::time::sleep(STORE_PAUSE).await,
             }
         }

@@ -1,8 +1,10 @@
 //! Terminals as clients of an external broker, through rumqttc.
 //!
 //! One connection for all terminals: their publications are sorted into lanes by serial and taken one at a time per
-//! lane, lanes side by side. A publication of QoS 1 is acknowledged to the broker after the commit. Commands are never
-//! kept over a broken connection: a gate that opens a minute late is worse than one that does not.
+//! lane, lanes side by side. A publication of QoS 1 is acknowledged to the broker after the commit. The terminal has had
+//! the broker's own PUBACK before that, so only `PushAck` keeps its copy: a terminal behind a broker must have it switched
+//! on before it is approved. Commands are never kept over a broken connection: a gate that opens a minute late is worse
+//! than one that does not.
 
 mod lanes;
 

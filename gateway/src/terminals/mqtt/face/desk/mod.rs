@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use self::storing::StoreRequest;
 use super::super::topics::{Topic, Topics};
 use super::Now;
-use super::session::{Event, OrderNo, Session, Transmit};
+use super::session::{Disposal, Event, OrderNo, Session, Transmit};
 use crate::ops::alarms::Kind;
 use crate::terminals::Context;
 use crate::terminals::hub::{Order, OrderError, OrderSlip, Terminal};
@@ -65,6 +65,8 @@ pub enum Taken {
     Settled,
     /// The store did not take it: acknowledge nothing.
     Refused,
+    /// It is not kept here: its sender has the only copy.
+    LeftWithSender,
     /// The terminal has another link by now, or none: nothing was done.
     Gone,
 }
@@ -169,19 +171,22 @@ impl Desk {
     pub async fn take(&self, serial: &str, number: LinkNo, topic: Topic<'_>, payload: &[u8]) -> Taken {
         let Some(entry) = self.existing(serial) else { return Taken::Gone };
         let now = Now::of(&self.context.clock);
-        let requests = {
+        let (disposal, requests) = {
             let mut state = entry.lock();
             if state.link.as_ref().is_none_or(|(current, _)| *current != number) {
                 return Taken::Gone;
             }
             state.touched = now.instant;
             self.adopt(now, &mut state, serial);
-            state.session.handle_publication(now, topic, payload);
+            let disposal = state.session.handle_publication(now, topic, payload);
             self.settle(&entry, &mut state);
             // Under the same lock: what another task took away would look settled here.
-            std::mem::take(&mut state.requests)
+            (disposal, std::mem::take(&mut state.requests))
         };
-        self.store(&entry, requests, now.instant).await
+        match self.store(&entry, requests, now.instant).await {
+            Taken::Settled if disposal == Disposal::LeftWithSender => Taken::LeftWithSender,
+            taken => taken,
+        }
     }
 
     /// Keeps the sessions' timeouts and serves the console's orders, until `shutdown`.

@@ -2,7 +2,9 @@
 //!
 //! Sans-I/O: `handle_*` something happened, `poll_*` what to do next. A record's `PushAck` is made in `handle_stored` and
 //! nowhere else, from a token that only a store request gives out. A terminal that is not known gets nothing: no
-//! greeting, no command, no acknowledgement. Survives reconnections; knows nothing about sockets.
+//! greeting, no command, no acknowledgement. `PushAck` acknowledges a record and a PUBACK only its transport; but firmware
+//! with `PushAck` switched off may erase a record on a PUBACK, so what is kept nowhere here is left with its sender.
+//! Survives reconnections; knows nothing about sockets.
 
 mod care;
 mod pushes;
@@ -39,6 +41,15 @@ pub struct StoreToken(u64);
 pub struct Transmit {
     pub topic: String,
     pub payload: Bytes,
+}
+
+/// Where a publication is once everything that it wanted stored is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposal {
+    /// Stored, or nothing that anybody could miss.
+    Done,
+    /// With its sender and nowhere else: no receipt, on which firmware may erase its copy.
+    LeftWithSender,
 }
 
 /// Something for the shell to carry out.
@@ -225,26 +236,27 @@ impl Session {
     }
 
     /// A publication of this terminal, on one of its own topics or on a shared one.
-    pub fn handle_publication(&mut self, now: Now, topic: Topic<'_>, payload: &[u8]) {
+    pub fn handle_publication(&mut self, now: Now, topic: Topic<'_>, payload: &[u8]) -> Disposal {
         self.last_seen = Some(now.wall);
         self.prefix.clear();
         self.prefix.push_str(topic.prefix());
         let text = codec::readable(payload);
-        match Message::decode(&text) {
+        let disposal = match Message::decode(&text) {
             Ok(message) => self.handle_message(now, topic, &message),
             Err(error) => self.handle_noise(now, topic, &text, &error.to_string()),
-        }
+        };
         self.events.push_back(Event::Status);
         self.drain(now);
+        disposal
     }
 
-    fn handle_message(&mut self, now: Now, topic: Topic<'_>, message: &Message<'_>) {
+    fn handle_message(&mut self, now: Now, topic: Topic<'_>, message: &Message<'_>) -> Disposal {
         let named = message.terminal();
         if named.as_deref().is_some_and(|named| named != self.serial) {
             match topic {
                 Topic::Shared { .. } => {
                     self.events.push_back(Event::Foreign);
-                    return;
+                    return Disposal::Done;
                 }
                 // The topic is bound to the terminal, the text in the message is not.
                 Topic::Own { .. } => tracing::debug!(serial = self.serial, named, "message names another terminal"),
@@ -254,22 +266,23 @@ impl Session {
             let change = self.presence.handle_farewell();
             self.drop_errands();
             self.report(change);
-            return;
+            return Disposal::Done;
         }
         let change = self.presence.handle_sign(now.instant);
         self.report(change);
         match (message.operator.as_str(), topic) {
             ("Online", _) => self.handle_online(now, message),
             ("HeartBeat", _) => self.measure(now, message.info.text("time")),
-            _ if self.terminal.is_none() => {}
-            ("RecPush", Topic::Own { .. }) => self.handle_record(now, message),
-            ("StrSnapPush", Topic::Own { .. }) => self.handle_snap(now, message),
+            (_, Topic::Own { kind: OwnKind::Ack, .. } | Topic::Shared { .. }) if self.terminal.is_none() => {}
             (_, Topic::Own { kind: OwnKind::Ack, .. }) => self.handle_answer(now, message),
-            (operator, Topic::Own { .. }) => {
-                self.quarantine(now, message.evidence(), None, &format!("unknown operator {operator}"));
-            }
             (operator, Topic::Shared { .. }) => tracing::warn!(serial = self.serial, operator, "unknown operator"),
+            ("RecPush", Topic::Own { .. }) => return self.handle_record(now, message),
+            ("StrSnapPush", Topic::Own { .. }) => return self.handle_snap(now, message),
+            (operator, Topic::Own { .. }) => {
+                return self.quarantine(now, message.evidence(), None, &format!("unknown operator {operator}"));
+            }
         }
+        Disposal::Done
     }
 
     fn handle_online(&mut self, now: Now, message: &Message<'_>) {

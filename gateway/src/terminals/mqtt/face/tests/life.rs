@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::super::super::topics::OwnKind;
+use super::super::session::Disposal;
 use super::{Bench, NOON, fixture, terminal};
 use crate::config::DirectionRule;
 use crate::ops::alarms::Kind;
@@ -82,6 +83,29 @@ fn a_pending_terminal_gets_nothing_at_all() {
     let status = bench.session.status();
     assert!(status.pending);
     assert_eq!(status.id.as_str(), "1306612");
+}
+
+/// Where `PushAck` is switched off, firmware may take the PUBACK for it.
+#[test]
+fn a_pending_terminals_records_stay_with_it() {
+    let mut bench = Bench::with(None, NOON);
+    for greeting in ["basic_online", "heartbeat", "basic_offline_graceful"] {
+        assert_eq!(bench.hear_shared(&fixture(greeting)), Disposal::Done, "{greeting}");
+    }
+    assert_eq!(bench.hear(OwnKind::Ack, &fixture("ack_pushack_ack")), Disposal::Done);
+    let record = fixture("rec_recpush_terminal");
+    for (kind, payload) in [
+        (OwnKind::Rec, record.as_str()),
+        (OwnKind::Rec, &record[..400]),
+        (OwnKind::Snap, &fixture("snap_strsnappush")),
+        (OwnKind::Card, r#"{"operator":"CardPush","info":{}}"#),
+        (OwnKind::IdCard, ""),
+    ] {
+        assert_eq!(bench.hear(kind, payload), Disposal::LeftWithSender, "{kind:?} {payload}");
+    }
+    let now = bench.now();
+    bench.session.handle_adopted(now, terminal(DirectionRule::In));
+    assert_eq!(bench.hear(OwnKind::Rec, &record), Disposal::Done);
 }
 
 #[test]
