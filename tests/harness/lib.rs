@@ -3,6 +3,7 @@
 
 pub mod broker;
 pub mod client;
+pub mod disk;
 pub mod face;
 pub mod faults;
 pub mod gateway;
