@@ -170,22 +170,17 @@ impl Desk {
     /// Carries a publication to its session and what follows to the store. Returns after the commit.
     pub async fn take(&self, serial: &str, number: LinkNo, topic: Topic<'_>, payload: &[u8]) -> Taken {
         let Some(entry) = self.existing(serial) else { return Taken::Gone };
-        let now = Now::of(&self.context.clock);
-        let (disposal, requests) = {
-            let mut state = entry.lock();
-            if state.link.as_ref().is_none_or(|(current, _)| *current != number) {
-                return Taken::Gone;
-            }
-            state.touched = now.instant;
-            self.adopt(now, &mut state, serial);
-            let disposal = state.session.handle_publication(now, topic, payload);
-            self.settle(&entry, &mut state);
-            // Under the same lock: what another task took away would look settled here.
-            (disposal, std::mem::take(&mut state.requests))
-        };
-        match self.store(&entry, requests, now.instant).await {
-            Taken::Settled if disposal == Disposal::LeftWithSender => Taken::LeftWithSender,
-            taken => taken,
+        let (disposal, taken) = self
+            .attend(&entry, |state, now| {
+                state.link.as_ref().filter(|(current, _)| *current == number)?;
+                state.touched = now.instant;
+                Some(state.session.handle_publication(now, topic, payload))
+            })
+            .await;
+        match disposal {
+            None => Taken::Gone,
+            Some(Disposal::LeftWithSender) if taken == Taken::Settled => Taken::LeftWithSender,
+            Some(Disposal::Done | Disposal::LeftWithSender) => taken,
         }
     }
 
@@ -202,45 +197,52 @@ impl Desk {
 
     async fn tick(&self) {
         let entries: Vec<Arc<Entry>> = self.lock_entries().values().cloned().collect();
-        let now = Now::of(&self.context.clock);
         for entry in entries {
-            let requests = {
-                let mut state = entry.lock();
-                self.adopt(now, &mut state, &entry.serial);
+            let on_time = |state: &mut State, now: Now| {
                 if state.session.poll_timeout().is_some_and(|at| at <= now.instant) {
                     state.session.handle_timeout(now);
                 }
-                self.settle(&entry, &mut state);
-                std::mem::take(&mut state.requests)
             };
-            self.store(&entry, requests, now.instant).await;
+            self.attend(&entry, on_time).await;
         }
     }
 
     async fn order(&self, slip: OrderSlip) {
-        let Some(entry) = self.existing(&slip.serial) else {
-            let _ = slip.done.send(Err(OrderError::Offline(slip.serial)));
-            return;
-        };
-        let now = Now::of(&self.context.clock);
-        let requests = {
-            let mut state = entry.lock();
-            let unvouched = state.link.as_ref().is_some_and(|(_, link)| !link.vouched);
-            if slip.order == Order::Adopted && unvouched {
-                let reason = "it logged in without a password: set [mqtt] password_file, or trust_client_id";
-                let refused = OrderError::Refused { terminal: slip.serial, reason: reason.to_owned() };
-                let _ = slip.done.send(Err(refused));
-                return;
+        match self.existing(&slip.serial) {
+            Some(entry) => {
+                self.attend(&entry, |state, now| self.give(state, now, slip)).await;
             }
+            None => drop(slip.done.send(Err(OrderError::Offline(slip.serial)))),
+        }
+    }
+
+    fn give(&self, state: &mut State, now: Now, slip: OrderSlip) {
+        let OrderSlip { serial, order, done } = slip;
+        let unvouched = state.link.as_ref().is_some_and(|(_, link)| !link.vouched);
+        if order == Order::Adopted && unvouched {
+            let reason = "it logged in without a password: set [mqtt] password_file, or trust_client_id";
+            let _ = done.send(Err(OrderError::Refused { terminal: serial, reason: reason.to_owned() }));
+            return;
+        }
+        let number = OrderNo(self.next_number());
+        state.orders.retain(|_, done| !done.is_closed());
+        state.orders.insert(number, done);
+        state.session.handle_order(now, number, order);
+    }
+
+    /// Something happens to a session, and what follows from it is carried out and stored.
+    async fn attend<T>(&self, entry: &Entry, happen: impl FnOnce(&mut State, Now) -> T) -> (T, Taken) {
+        let now = Now::of(&self.context.clock);
+        let (outcome, requests) = {
+            let mut state = entry.lock();
             self.adopt(now, &mut state, &entry.serial);
-            let number = OrderNo(self.next_number());
-            state.orders.retain(|_, done| !done.is_closed());
-            state.orders.insert(number, slip.done);
-            state.session.handle_order(now, number, slip.order);
-            self.settle(&entry, &mut state);
-            std::mem::take(&mut state.requests)
+            let outcome = happen(&mut state, now);
+            self.settle(entry, &mut state);
+            // Under the same lock: what another task took away would look settled here.
+            (outcome, std::mem::take(&mut state.requests))
         };
-        self.store(&entry, requests, now.instant).await;
+        let taken = self.store(entry, requests, now.instant).await;
+        (outcome, taken)
     }
 
     /// Tells a session that its terminal has been approved, when it has.
