@@ -246,3 +246,7 @@ impl Work {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "lanes_tests.rs"]
+mod tests;
