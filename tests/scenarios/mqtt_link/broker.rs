@@ -1,15 +1,21 @@
-//! Face terminals behind mosquitto.
+//! Face terminals behind mosquitto, and behind a broker that does what the story says.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use bytes::BytesMut;
+use gateway::config::MqttTransport;
 use gateway::ops::alarms::Kind;
 use gateway::terminals::hub::Order;
 use harness::broker::Mosquitto;
 use harness::client::Client;
 use harness::face::link::{FaceLink, Login};
 use harness::face::{Face, FaceTerminal, Timings, big_photo};
+use rumqttc::{Publish, QoS};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
-use super::site::{LIMIT, NEVER, Site, known, record};
+use super::site::{LIMIT, NEVER, Site, known, numbered, record};
 
 /// False, with a word about it, where the broker is not installed.
 fn broker_is_there() -> bool {
@@ -149,4 +155,113 @@ async fn a_broker_that_is_not_there_is_an_alarm_until_it_comes() {
     broker.restart().await.unwrap();
     site.wait_for("the end of the alarm", |site| !site.alarmed(Kind::BrokerDown)).await;
     site.stop().await;
+}
+
+/// The broker counts its packet ids from 1 again, and they are those of other publications now.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_on_an_earlier_connection_is_never_acknowledged_on_the_next() {
+    let broker = Scripted::start().await;
+    let site = Site::start(broker.transport(), vec![known("1306612", None)]).await;
+    let records = |numbers: std::ops::Range<u64>| numbers.map(|number| (number as u16, numbered("1306612", number)));
+
+    // The last words of a connection: stored or not, their time is over.
+    let mut first = broker.accept().await;
+    first.publish(records(1..4), NONSENSE).await;
+    let mut second = broker.accept().await;
+    assert!(!second.is_acknowledged().await);
+    second.publish(records(1..4), &[]).await;
+    for _ in 1..4 {
+        assert!(second.is_acknowledged().await, "they come again, and are acknowledged where they came");
+    }
+    site.stored(3).await;
+
+    // One that the store refuses is tried again and again, and the connection breaks between two tries.
+    site.context.store.clone().close().await;
+    second.publish(records(4..6), &[]).await;
+    assert!(!second.is_acknowledged().await);
+    drop(second);
+    let mut third = broker.accept().await;
+    third.publish(records(6..8), &[]).await;
+    for _ in 0..3 {
+        assert!(!third.is_acknowledged().await, "nothing of this is durable");
+    }
+    site.stop().await;
+}
+
+/// A broker that does what the story says.
+struct Scripted(TcpListener);
+
+/// One connection of the gateway to it.
+struct Served(TcpStream);
+
+impl Scripted {
+    async fn start() -> Scripted {
+        Scripted(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap())
+    }
+
+    fn transport(&self) -> MqttTransport {
+        let url = format!("mqtt://{}", self.0.local_addr().unwrap());
+        MqttTransport::Broker { url, client_id: "anxin-gateway".to_owned(), username: None, password: None }
+    }
+
+    /// The gateway's next connection, accepted and without a session.
+    async fn accept(&self) -> Served {
+        let (socket, _) = tokio::time::timeout(LIMIT, self.0.accept()).await.expect("the gateway connects").unwrap();
+        let mut served = Served(socket);
+        assert_eq!(served.next().await, Some(CONNECT));
+        served.0.write_all(&[0x20, 2, 0, 0]).await.unwrap();
+        assert_eq!(served.next().await, Some(SUBSCRIBE));
+        served
+    }
+}
+
+const CONNECT: u8 = 1;
+const PUBACK: u8 = 4;
+const SUBSCRIBE: u8 = 8;
+/// A packet of a type that does not exist: whoever reads it ends the connection.
+const NONSENSE: &[u8] = &[0xF0, 0];
+
+impl Served {
+    /// All in one segment with what follows.
+    async fn publish(&mut self, records: impl Iterator<Item = (u16, String)>, rest: &[u8]) {
+        let mut bytes = Vec::new();
+        for (packet_id, record) in records {
+            let mut publish = Publish::new("mqtt/face/1306612/Rec", QoS::AtLeastOnce, record);
+            publish.pkid = packet_id;
+            let mut packet = BytesMut::new();
+            publish.write(&mut packet).unwrap();
+            bytes.extend(packet);
+        }
+        bytes.extend(rest);
+        self.0.write_all(&bytes).await.unwrap();
+    }
+
+    /// Whether a PUBACK comes.
+    async fn is_acknowledged(&mut self) -> bool {
+        let found = async {
+            while let Some(kind) = self.next().await {
+                if kind == PUBACK {
+                    return true;
+                }
+            }
+            false
+        };
+        tokio::time::timeout(NEVER, found).await.unwrap_or(false)
+    }
+
+    /// The type of the next packet; `None` when the connection ends.
+    async fn next(&mut self) -> Option<u8> {
+        let kind = self.0.read_u8().await.ok()? >> 4;
+        let (mut length, mut shift) = (0, 0);
+        loop {
+            let byte = self.0.read_u8().await.ok()?;
+            length |= u32::from(byte & 0x7F) << shift;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        self.0.read_exact(&mut vec![0; length as usize]).await.ok()?;
+        Some(kind)
+    }
 }

@@ -130,8 +130,14 @@ impl Site {
 
 /// The first record of a terminal, as it publishes it.
 pub fn record(serial: &str) -> String {
+    numbered(serial, 1)
+}
+
+/// The record with this number.
+pub fn numbered(serial: &str, number: u64) -> String {
     let mut terminal = FaceTerminal::new(serial, Timings::REAL);
     let now = Clock::system().now();
+    (1..number).for_each(|_| terminal.skip_number(now));
     terminal.handle_link_up(now);
     terminal.punch(now, Face::of("W0001"));
     let mut sent = std::iter::from_fn(|| terminal.poll_transmit());

@@ -5,8 +5,6 @@
 mod broker;
 mod endpoint;
 pub mod face;
-#[cfg(test)]
-mod fixtures;
 pub mod topics;
 
 use std::convert::Infallible;

@@ -1,11 +1,20 @@
 //! Links that replace each other and tasks that meet at one session, with a real store.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::task::{Context as TaskContext, Waker};
 
+use super::super::super::topics::OwnKind;
 use super::*;
-use crate::terminals::mqtt::fixtures::{SERIAL, Site, link, record, records};
+use crate::clock::Clock;
+use crate::config::DirectionRule;
+use crate::ops::Ops;
+use crate::store::{Store, StoreOptions};
+use crate::terminals::hub::Hub;
+
+const SERIAL: &str = "1306612";
+const PREFIX: &str = "mqtt/face";
 
 #[tokio::test]
 async fn what_a_replaced_link_still_had_to_say_is_neither_taken_nor_acknowledged() {
@@ -67,4 +76,50 @@ async fn a_tick_at_the_same_time_makes_no_refused_record_look_stored() {
     over.store(true, Ordering::Relaxed);
     tasks.join_next().await.unwrap().unwrap();
     assert!(outcomes.iter().all(|taken| *taken == Taken::Refused));
+}
+
+/// Where the terminal's records are published.
+fn records() -> Topic<'static> {
+    Topic::Own { prefix: PREFIX, id: SERIAL, kind: OwnKind::Rec }
+}
+
+/// A desk with a real store and one known terminal.
+struct Site {
+    desk: Arc<Desk>,
+    store: Store,
+}
+
+impl Site {
+    async fn new(dir: &Path) -> Site {
+        let clock = Clock::system();
+        let options = StoreOptions { dir: dir.to_owned(), platforms: Vec::new() };
+        let opening = clock.clone();
+        let store = tokio::task::spawn_blocking(move || Store::open(options, opening)).await.unwrap().unwrap();
+        let terminal = Terminal {
+            id: "north-in".into(),
+            protocol: "mqtt-face".to_owned(),
+            serial: SERIAL.to_owned(),
+            direction: DirectionRule::In,
+            password: None,
+        };
+        let ops = Ops::new(clock.clone());
+        let hub = Arc::new(Hub::new([terminal]));
+        let context = Context { store: store.clone(), hub, clock, ops, utc_offset: jiff::tz::offset(8) };
+        let (desk, _) = Desk::new(context, Topics::new(&[PREFIX.to_owned()]));
+        Site { desk, store }
+    }
+}
+
+/// A link and where what is sent on it arrives.
+fn link() -> (Link, mpsc::Receiver<Transmit>) {
+    let (outbound, arrived) = mpsc::channel(64);
+    let cut = CancellationToken::new();
+    (Link { outbound, cut, via: "127.0.0.1:40000".to_owned(), vouched: true }, arrived)
+}
+
+/// What the terminal publishes as its record of this number.
+fn record(number: u64) -> String {
+    format!(
+        r#"{{"operator":"RecPush","info":{{"facesluiceId":"{SERIAL}","RecordID":"{number}","VerifyStatus":"1","customId":"W0001","time":"2026-05-06 06:58:01"}}}}"#
+    )
 }
