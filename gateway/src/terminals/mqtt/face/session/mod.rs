@@ -8,6 +8,7 @@
 
 mod care;
 mod pushes;
+mod storing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -15,9 +16,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use jiff::tz::Offset;
 
+pub use self::storing::StoreToken;
+use self::storing::Waiting;
 use super::super::topics::{self, OwnKind, Topic};
 use super::Now;
-use super::codec::{self, Answer, Down, Message, PushKind};
+use super::codec::{self, Answer, Down, Message};
 pub use super::errands::OrderNo;
 use super::errands::{Errand, Errands};
 use super::lenient::EchoId;
@@ -31,10 +34,6 @@ use crate::terminals::hub::{Order, OrderError, Terminal};
 
 /// The terminals' clocks are set again this often.
 const SET_TIME_EVERY: Duration = Duration::from_secs(24 * 3600);
-
-/// Names a store request until its outcome is handed back; not copied, so that it is answered once.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub struct StoreToken(u64);
 
 /// A message to publish to the terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,20 +77,6 @@ pub enum Event {
     },
     /// The terminal spoke for another one; dropped.
     Foreign,
-}
-
-enum Waiting {
-    Push {
-        kind: PushKind,
-        id: EchoId,
-        number: Option<(u64, UnixMs)>,
-    },
-    /// Kept as evidence; there is nothing to acknowledge.
-    Silent,
-    Gap {
-        first: u64,
-        last: u64,
-    },
 }
 
 /// The session of one terminal.
@@ -317,35 +302,6 @@ impl Session {
         if let Some(version) = answer.info.text("Version").or_else(|| answer.info.text("version")) {
             self.health.insert("firmware".to_owned(), version);
         }
-    }
-
-    fn store(&mut self, waiting: Waiting, fact: Fact, photo: Option<Vec<u8>>) {
-        self.last_token += 1;
-        self.waiting.insert(self.last_token, waiting);
-        let token = StoreToken(self.last_token);
-        self.events.push_back(Event::Store { token, fact: Box::new(fact), photo: photo.map(Bytes::from) });
-    }
-
-    /// The fact is durable: the terminal may forget its copy.
-    pub fn handle_stored(&mut self, now: Now, token: StoreToken) {
-        match self.waiting.remove(&token.0) {
-            Some(Waiting::Push { kind, id, number }) => {
-                if let Some((number, time)) = number {
-                    self.numbers.handle_record(now.instant, number, time);
-                }
-                self.transmit(&Down::PushAck { kind, id }, None);
-            }
-            Some(Waiting::Gap { .. } | Waiting::Silent) | None => {}
-        }
-        self.drain(now);
-    }
-
-    /// Nothing was stored: nothing is acknowledged, and the terminal sends it again.
-    pub fn handle_not_stored(&mut self, now: Now, token: StoreToken) {
-        if let Some(Waiting::Gap { first, last }) = self.waiting.remove(&token.0) {
-            self.numbers.put_back(now.instant, first, last);
-        }
-        self.drain(now);
     }
 
     pub fn poll_transmit(&mut self) -> Option<Transmit> {

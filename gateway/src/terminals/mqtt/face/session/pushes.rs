@@ -7,7 +7,8 @@ use super::super::Now;
 use super::super::codec::{self, Message, PushKind};
 use super::super::lenient::EchoId;
 use super::super::record::{self, Record, RecordContext, Snap};
-use super::{Disposal, Event, Session, Waiting};
+use super::storing::Waiting;
+use super::{Disposal, Event, Session};
 use crate::ops::alarms::{Kind, Severity};
 use crate::punch::{Fact, Quarantine};
 
