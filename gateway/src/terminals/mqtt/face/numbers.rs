@@ -1,8 +1,10 @@
 //! A terminal's record numbers: holes in them are asked for again, and what does not come is a gap.
 //!
-//! The first number seen after the start is taken as the beginning; nothing is known about those before it.
+//! What was stored before the start is told by a [`Past`]; records that come before that wait for it. The first number of
+//! a terminal without a past is taken as the beginning; nothing is known about those before it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use crate::punch::UnixMs;
@@ -13,6 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const MARGIN_MS: i64 = 5 * 60 * 1000;
 /// Holes followed at once; a terminal with more loses the oldest to a gap early.
 const MAX_HOLES: usize = 32;
+/// Records that may come before the past is known; with more, the first of them is the beginning.
+const MAX_EARLY: usize = 10_000;
 /// How often a terminal is asked for one hole before it is given up.
 const MAX_REQUESTS: u8 = 3;
 
@@ -35,23 +39,86 @@ pub enum Action {
     GiveUp { first: u64, last: u64, reason: &'static str },
 }
 
+/// What the store has of a terminal's records from before the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// Numbers and times of the last ones, in the order in which they were stored.
+    pub records: Vec<(u64, UnixMs)>,
+    /// Records made before this may have been stored before those.
+    pub since: Option<UnixMs>,
+    /// Missing records that are told of already.
+    pub gaps: Vec<RangeInclusive<u64>>,
+}
+
+/// How a gap says which records of a terminal are missing.
+pub fn gap_text(serial: &str, first: u64, last: u64) -> String {
+    format!("terminal {serial} records {first} to {last}")
+}
+
+/// The records that such a text names; more may follow behind a colon.
+pub fn named_in(text: &str, serial: &str) -> Option<RangeInclusive<u64>> {
+    let numbers = text.strip_prefix("terminal ")?.strip_prefix(serial)?.strip_prefix(" records ")?;
+    let numbers = numbers.split_once(':').map_or(numbers, |(numbers, _)| numbers);
+    let (first, last) = numbers.split_once(" to ")?;
+    Some(first.parse().ok()?..=last.parse().ok()?)
+}
+
 /// The record numbers of one terminal.
 #[derive(Default)]
 pub struct Numbers {
+    /// Records that came before the past is known; `None` once it is.
+    early: Option<Vec<(u64, UnixMs)>>,
+    /// A hole behind a record made before this may be none: see [`Past::since`].
+    unsure_before: Option<UnixMs>,
     highest: Option<(u64, UnixMs)>,
     holes: BTreeMap<u64, Hole>,
     given_up: VecDeque<Action>,
 }
 
 impl Numbers {
+    /// Of a terminal whose past will be told.
+    pub fn expecting_a_past() -> Numbers {
+        Numbers { early: Some(Vec::new()), ..Numbers::default() }
+    }
+
+    /// What the store has. The holes in it that are no gaps yet get their time from the beginning.
+    pub fn recall(&mut self, now: Instant, past: &Past) {
+        let Some(early) = self.early.take() else { return };
+        self.unsure_before = past.since;
+        for &(number, time) in &past.records {
+            self.see(now, number, time);
+        }
+        // What was given up then was told then.
+        self.given_up.clear();
+        let is_told = |first, last| past.gaps.iter().any(|gap| gap.contains(&first) && gap.contains(&last));
+        self.holes.retain(|first, hole| !is_told(*first, hole.last));
+        for (number, time) in early {
+            self.handle_record(now, number, time);
+        }
+    }
+
     /// A record with this number, taken at `time` by the terminal's clock, is stored.
     pub fn handle_record(&mut self, now: Instant, number: u64, time: UnixMs) {
+        match &mut self.early {
+            Some(early) if early.len() < MAX_EARLY => return early.push((number, time)),
+            Some(_) => self.recall(now, &Past::default()),
+            None => {}
+        }
+        let before = self.highest;
+        self.see(now, number, time);
+        if self.highest != before {
+            self.unsure_before = None;
+        }
+    }
+
+    fn see(&mut self, now: Instant, number: u64, time: UnixMs) {
         let Some((highest, last_time)) = self.highest else {
             self.highest = Some((number, time));
             return;
         };
         if number > highest {
-            if number > highest + 1 {
+            let is_sure = self.unsure_before.is_none_or(|before| last_time >= before);
+            if number > highest + 1 && is_sure {
                 self.open(now, highest + 1, number - 1, (last_time, time));
             }
             self.highest = Some((number, time));
@@ -222,5 +289,125 @@ mod tests {
         let mut numbers = numbers(now, &[5, 6, 7, 6, 5, 7, 8]);
         assert_eq!(numbers.poll_timeout(), None);
         assert_eq!(numbers.poll_action(now + PATIENCE, true), None);
+    }
+
+    #[test]
+    fn a_gap_names_its_records() {
+        let text = format!("{}: not pushed again on request", gap_text("1306612", 391, 402));
+        assert_eq!(named_in(&text, "1306612"), Some(391..=402));
+        assert_eq!(named_in(&gap_text("1306612", 7, 7), "1306612"), Some(7..=7));
+        for (text, serial) in [(text.as_str(), "130661"), (text.as_str(), "306612"), ("swipes had to be dropped", "")] {
+            assert_eq!(named_in(text, serial), None, "{text} of {serial}");
+        }
+    }
+
+    fn minute(number: u64) -> (u64, UnixMs) {
+        (number, UnixMs(number as i64 * 60_000))
+    }
+
+    fn past(numbers: impl IntoIterator<Item = u64>) -> Past {
+        Past { records: numbers.into_iter().map(minute).collect(), ..Past::default() }
+    }
+
+    /// After a restart, with what was stored before it and what comes after.
+    fn restarted(now: Instant, past: &Past, then: &[u64]) -> Numbers {
+        let mut numbers = Numbers::expecting_a_past();
+        let (early, late) = then.split_at(then.len() / 2);
+        early.iter().copied().map(minute).for_each(|(number, time)| numbers.handle_record(now, number, time));
+        assert_eq!(numbers.poll_action(now + PATIENCE, true), None, "nothing is known yet");
+        numbers.recall(now, past);
+        late.iter().copied().map(minute).for_each(|(number, time)| numbers.handle_record(now, number, time));
+        numbers
+    }
+
+    /// The holes that are asked for or given up, when nothing comes of it.
+    fn missing(numbers: &mut Numbers, mut now: Instant) -> Vec<RangeInclusive<u64>> {
+        let mut missing = Vec::new();
+        for _ in 0..20 {
+            now += PATIENCE;
+            while let Some(action) = numbers.poll_action(now, true) {
+                match action {
+                    Action::Ask { .. } => numbers.handle_asked(now, true),
+                    Action::GiveUp { first, last, .. } => missing.push(first..=last),
+                }
+            }
+        }
+        missing
+    }
+
+    #[test]
+    fn a_hole_across_a_restart_is_noticed_whatever_comes_before_the_past_is_known() {
+        let now = start();
+        for then in [&[8][..], &[8, 9], &[8, 9, 10, 11]] {
+            let mut numbers = restarted(now, &past(1..=5), then);
+            assert_eq!(missing(&mut numbers, now), [6..=7], "{then:?}");
+        }
+        let mut numbers = restarted(now, &past(1..=5), &[6, 7, 8]);
+        assert_eq!(missing(&mut numbers, now), []);
+        let mut numbers = restarted(now, &Past::default(), &[8, 9]);
+        assert_eq!(missing(&mut numbers, now), [], "nothing is known of those before the first");
+    }
+
+    #[test]
+    fn what_is_sent_again_after_a_restart_opens_no_hole() {
+        let now = start();
+        for then in [&[500][..], &[450, 501], &[300, 301, 302, 501], &[499, 500, 450, 501, 502]] {
+            let mut numbers = restarted(now, &past(400..=500), then);
+            assert_eq!(missing(&mut numbers, now), [], "{then:?}");
+        }
+        let mut out_of_order = restarted(now, &past([400, 401, 404, 402, 403, 405]), &[406]);
+        assert_eq!(missing(&mut out_of_order, now), []);
+    }
+
+    #[test]
+    fn numbers_that_began_anew_while_the_gateway_was_off_open_no_hole() {
+        let now = start();
+        let mut numbers = Numbers::expecting_a_past();
+        numbers.recall(now, &past(400..=500));
+        numbers.handle_record(now, 1, UnixMs(600 * 60_000));
+        numbers.handle_record(now, 3, UnixMs(602 * 60_000));
+        assert_eq!(missing(&mut numbers, now), [2..=2]);
+
+        let mut before = past(400..=500);
+        before.records.extend([(1, UnixMs(600 * 60_000)), (2, UnixMs(601 * 60_000))]);
+        let mut numbers = Numbers::expecting_a_past();
+        numbers.recall(now, &before);
+        numbers.handle_record(now, 3, UnixMs(602 * 60_000));
+        assert_eq!(missing(&mut numbers, now), []);
+    }
+
+    #[test]
+    fn a_hole_that_was_open_at_the_restart_is_followed_on_and_a_gap_is_not_told_twice() {
+        let now = start();
+        let mut before = past([1, 2, 5, 6, 9, 13]);
+        before.gaps = vec![7..=8];
+        assert_eq!(missing(&mut restarted(now, &before, &[14]), now), [3..=4, 10..=12]);
+        before.records.push(minute(11));
+        before.gaps = vec![3..=4, 7..=8, 10..=12];
+        assert_eq!(missing(&mut restarted(now, &before, &[14]), now), []);
+    }
+
+    #[test]
+    fn what_may_have_been_stored_before_the_oldest_that_is_known_is_not_missing() {
+        let now = start();
+        let since = |number: u64| Some(minute(number).1);
+        let mut late_first = past([120, 500]);
+        late_first.since = since(499);
+        assert_eq!(missing(&mut restarted(now, &late_first, &[501, 503]), now), [502..=502]);
+        let mut nothing_but_late = past([120]);
+        nothing_but_late.since = since(499);
+        assert_eq!(missing(&mut restarted(now, &nothing_but_late, &[501, 503]), now), [502..=502]);
+    }
+
+    #[test]
+    fn a_past_that_does_not_come_costs_bounded_memory() {
+        let now = start();
+        let mut numbers = Numbers::expecting_a_past();
+        for number in 0..2 * MAX_EARLY as u64 {
+            numbers.handle_record(now, number, minute(number).1);
+        }
+        numbers.handle_record(now, 2 * MAX_EARLY as u64 + 1, minute(2 * MAX_EARLY as u64 + 1).1);
+        numbers.recall(now, &past(1..=5));
+        assert_eq!(missing(&mut numbers, now), [2 * MAX_EARLY as u64..=2 * MAX_EARLY as u64]);
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! A session's lock is held for one call and never across a wait. What a slow terminal does not take is not kept for it.
 
+mod recalling;
 mod storing;
 
 use std::collections::{HashMap, VecDeque};
@@ -110,7 +111,9 @@ impl Desk {
             if terminal.protocol == PROTOCOL
                 && let Ok(entry) = desk.entry(&terminal.serial)
             {
-                desk.settle(&entry, &mut entry.lock());
+                let mut state = entry.lock();
+                state.session.expect_past();
+                desk.settle(&entry, &mut state);
             }
         }
         (Arc::new(desk), Orders(orders))
@@ -184,8 +187,12 @@ impl Desk {
         }
     }
 
-    /// Keeps the sessions' timeouts and serves the console's orders, until `shutdown`.
-    pub async fn run(&self, mut orders: Orders, shutdown: CancellationToken) {
+    /// Keeps the sessions' timeouts and serves the console's orders, until `shutdown`. Intake does not wait for the past.
+    pub async fn run(&self, orders: Orders, shutdown: CancellationToken) {
+        tokio::join!(self.serve(orders, &shutdown), shutdown.run_until_cancelled(self.recall()));
+    }
+
+    async fn serve(&self, mut orders: Orders, shutdown: &CancellationToken) {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::super::Now;
 use super::super::codec::Down;
 use super::super::errands::{Done, Errand, Failure, OrderNo};
+use super::super::numbers::gap_text;
 use super::super::presence::Change;
 use super::super::record::wall_time;
 use super::storing::Waiting;
@@ -74,7 +75,7 @@ impl Session {
             at: now.wall,
             count: Some(count),
             kind: GapKind::RecordNumbers,
-            detail: format!("terminal {} records {first} to {last}: {reason}", self.serial),
+            detail: format!("{}: {reason}", gap_text(&self.serial, first, last)),
         });
         self.store(Waiting::Gap { first, last }, fact, None);
     }

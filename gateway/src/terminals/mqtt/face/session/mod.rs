@@ -24,7 +24,7 @@ use super::codec::{self, Answer, Down, Message};
 pub use super::errands::OrderNo;
 use super::errands::{Errand, Errands};
 use super::lenient::EchoId;
-use super::numbers::{Action, Numbers};
+use super::numbers::{Action, Numbers, Past};
 use super::presence::Presence;
 use super::skew::Skew;
 use crate::ops::alarms::{Kind, Severity};
@@ -139,6 +139,17 @@ impl Session {
             session.say_pending();
         }
         session
+    }
+
+    /// The store may have records of it from before the start; `handle_past` follows.
+    pub fn expect_past(&mut self) {
+        self.numbers = Numbers::expecting_a_past();
+    }
+
+    /// What the store has of it.
+    pub fn handle_past(&mut self, now: Now, past: &Past) {
+        self.numbers.recall(now.instant, past);
+        self.drain(now);
     }
 
     /// Whether it may deliver.
