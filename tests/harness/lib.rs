@@ -2,6 +2,8 @@
 //! a seed, and the real gateway as a process beside them.
 
 pub mod broker;
+pub mod client;
+pub mod disk;
 pub mod face;
 pub mod faults;
 pub mod gateway;

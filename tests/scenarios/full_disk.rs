@@ -2,10 +2,9 @@
 //! itself when there is space. Nothing that was acknowledged is missing.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
+use harness::disk::SmallDisk;
 use harness::face::link::{FaceLink, Login};
 use harness::face::{Face, FaceTerminal, Timings};
 use harness::gateway::{GatewayProcess, Setup};
@@ -17,8 +16,6 @@ const LIMIT: Duration = Duration::from_secs(40);
 /// In this time a terminal pushes a record that is not acknowledged several times.
 const NEVER: Duration = Duration::from_secs(2);
 const SERIAL: &str = "1306612";
-/// The gateway keeps a twentieth of the disk free; this is less.
-const LEFT_BYTES: u64 = 1 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_stops_the_acknowledgements_and_space_starts_them_again() {
@@ -107,39 +104,4 @@ async fn records(gateway: &GatewayProcess) -> BTreeSet<String> {
     let answer = gateway.get_json("punches").await;
     let punches = answer["punches"].as_array().expect("a list of punches").iter();
     punches.map(|punch| punch["record"].as_str().expect("a record number").to_owned()).collect()
-}
-
-/// A file system of a few megabytes in the place of the data directory; taken away at the end, even under a gateway that
-/// still runs.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// `None` when this account may not mount.
-    fn mount(place: PathBuf) -> Option<SmallDisk> {
-        std::fs::create_dir(&place).expect("the temporary directory takes directories");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "none"]).arg(&place).output();
-        mounted.is_ok_and(|output| output.status.success()).then_some(SmallDisk(place))
-    }
-
-    /// Something else eats the disk.
-    fn fill(&self) {
-        let space = rustix::fs::statvfs(&self.0).expect("a mounted file system");
-        let free = space.f_bavail * space.f_frsize;
-        std::fs::write(self.glutton(), vec![1; (free - LEFT_BYTES) as usize]).expect("there is so much space");
-    }
-
-    fn free(&self) {
-        std::fs::remove_file(self.glutton()).expect("it was written before");
-    }
-
-    fn glutton(&self) -> PathBuf {
-        Path::join(&self.0, "glutton")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // A second panic would hide the first; what cannot be unmounted is seen by whoever removes the directory.
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }

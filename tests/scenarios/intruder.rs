@@ -4,12 +4,11 @@
 use std::time::Duration;
 
 use gateway::clock::Clock;
+use harness::client::Client;
 use harness::face::link::{FaceLink, Login};
 use harness::face::{Face, FaceTerminal, Timings};
 use harness::gateway::{GatewayProcess, Setup};
-use rumqttc::{
-    AsyncClient, ConnectReturnCode, Event, EventLoop, Incoming, LastWill, MqttOptions, QoS, SubscribeReasonCode,
-};
+use rumqttc::{ConnectReturnCode, Incoming, LastWill, QoS, SubscribeReasonCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -38,11 +37,11 @@ async fn a_client_without_the_password_is_nobody_and_disturbs_nobody() {
         (HONEST, None),
         (STOLEN, Some((HONEST, "honest"))),
     ] {
-        let mut client = Client::new(&gateway, client_id, login);
+        let mut client = Client::new(gateway.mqtt_address(), client_id, login);
         assert_eq!(client.connect().await, refused, "{client_id} {login:?}");
     }
     for client_id in ["", "#", "+", "1306612/Rec", "a b"] {
-        let outcome = Client::new(&gateway, client_id, Some(("admin", "guess"))).connect().await;
+        let outcome = Client::new(gateway.mqtt_address(), client_id, Some(("admin", "guess"))).connect().await;
         assert_eq!(outcome, Err(ConnectReturnCode::BadClientId), "{client_id:?}");
     }
     let alarms = gateway.wait_for("alarms", LIMIT, |answer| has_alarm(answer, "login-refused", HONEST)).await;
@@ -55,12 +54,12 @@ async fn a_client_without_the_password_is_nobody_and_disturbs_nobody() {
 async fn a_terminal_that_was_stolen_speaks_and_hears_for_itself_alone() {
     let gateway = with_passwords("intruder-stolen").await;
     let honest = honest(&gateway).await;
-    let mut thief = Client::new(&gateway, STOLEN, Some((STOLEN, "stolen")));
+    let mut thief = Client::new(gateway.mqtt_address(), STOLEN, Some((STOLEN, "stolen")));
     thief.connect().await.expect("it has its own password");
     attack(&gateway, &mut thief, &honest).await;
 
     // What it may: its own punches, under its own name.
-    assert!(thief.publish(&topic(STOLEN, "Rec"), &record(STOLEN), false).await);
+    assert!(thief.publish(&topic(STOLEN, "Rec"), &record(STOLEN)).await);
     gateway.wait_for("punches", LIMIT, |answer| terminals(answer) == ["north-out"]).await;
     still_served(&gateway, &honest, 1).await;
 }
@@ -70,10 +69,10 @@ async fn an_unknown_client_on_a_trusted_machine_reaches_nothing() {
     let setup = Setup::new("intruder-unknown").face("north-in", HONEST, "in").face("north-out", STOLEN, "out");
     let gateway = setup.start().await;
     let honest = honest(&gateway).await;
-    let mut stranger = Client::new(&gateway, "9999999", None);
+    let mut stranger = Client::new(gateway.mqtt_address(), "9999999", None);
     stranger.connect().await.expect("it waits for an approval");
     attack(&gateway, &mut stranger, &honest).await;
-    stranger.publish(&topic("9999999", "Rec"), &record("9999999"), false).await;
+    stranger.publish(&topic("9999999", "Rec"), &record("9999999")).await;
     assert_eq!(terminals(&gateway.get_json("punches").await), Vec::<String>::new());
     still_served(&gateway, &honest, 1).await;
 }
@@ -88,7 +87,7 @@ async fn a_last_will_reaches_no_further_than_its_client() {
         (format!("mqtt/face/{HONEST}"), unlock()),
         ("mqtt/face/basic".to_owned(), offline),
     ] {
-        let mut thief = Client::new(&gateway, STOLEN, Some((STOLEN, "stolen")));
+        let mut thief = Client::new(gateway.mqtt_address(), STOLEN, Some((STOLEN, "stolen")));
         thief.options(|options| {
             options.set_last_will(LastWill::new(topic.clone(), payload.clone(), QoS::AtLeastOnce, true));
         });
@@ -108,10 +107,10 @@ async fn packets_that_are_too_large_or_never_end_cost_their_sender_the_connectio
     let honest = honest(&gateway).await;
     let before = gateway.vitals().rss_kib;
 
-    let mut thief = Client::new(&gateway, STOLEN, Some((STOLEN, "stolen")));
+    let mut thief = Client::new(gateway.mqtt_address(), STOLEN, Some((STOLEN, "stolen")));
     thief.connect().await.expect("it has its own password");
     let oversized = "x".repeat(9 << 20);
-    assert!(!thief.publish(&topic(STOLEN, "Rec"), &oversized, false).await, "beyond max_packet_kib");
+    assert!(!thief.publish(&topic(STOLEN, "Rec"), &oversized).await, "beyond max_packet_kib");
 
     // A CONNECT that announces 200 MiB, garbage, and half a CONNECT followed by silence.
     let endless = [&[0x10, 0xFF, 0xFF, 0xFF, 0x7F][..], &[0x41; 64 * 1024]].concat();
@@ -153,7 +152,7 @@ async fn a_crowd_of_unknown_clients_fills_neither_the_pending_list_nor_the_gatew
     let mut crowd = Vec::new();
     let mut turned_away = 0;
     for number in 0..60 {
-        let mut client = Client::new(&gateway, &format!("77{number:05}"), None);
+        let mut client = Client::new(gateway.mqtt_address(), &format!("77{number:05}"), None);
         match client.connect().await {
             Ok(()) => crowd.push(client),
             Err(ConnectReturnCode::ServiceUnavailable) => turned_away += 1,
@@ -188,9 +187,8 @@ async fn attack(gateway: &GatewayProcess, thief: &mut Client, honest: &FaceLink)
         ("$SYS/broker".to_owned(), unlock()),
         ("elsewhere".to_owned(), record(HONEST)),
     ] {
-        for retain in [false, true] {
-            thief.publish(&topic, &payload, retain).await;
-        }
+        thief.publish(&topic, &payload).await;
+        thief.publish_retained(&topic, &payload).await;
     }
     // Commands go to the terminal and to nobody else.
     let (status, text) = gateway.post_json("terminals/north-in/open", &json!({"text": "请通行"})).await;
@@ -291,64 +289,4 @@ async fn is_cut(mut socket: TcpStream, limit: Duration) -> bool {
     let mut answer = [0; 256];
     let ended = async { while matches!(socket.read(&mut answer).await, Ok(read) if read > 0) {} };
     tokio::time::timeout(limit, ended).await.is_ok()
-}
-
-/// A plain MQTT client with bad intentions.
-struct Client {
-    client: AsyncClient,
-    connection: EventLoop,
-}
-
-impl Client {
-    fn new(gateway: &GatewayProcess, client_id: &str, login: Option<(&str, &str)>) -> Client {
-        let address = gateway.mqtt_address();
-        let mut options = MqttOptions::new(client_id, address.ip().to_string(), address.port());
-        options.set_keep_alive(Duration::from_secs(30)).set_max_packet_size(1 << 24, 1 << 24);
-        if let Some((name, password)) = login {
-            options.set_credentials(name, password);
-        }
-        let (client, connection) = AsyncClient::new(options, 100);
-        Client { client, connection }
-    }
-
-    /// Changes the options before the first connection.
-    fn options(&mut self, change: impl FnOnce(&mut MqttOptions)) {
-        change(&mut self.connection.mqtt_options);
-    }
-
-    async fn connect(&mut self) -> Result<(), ConnectReturnCode> {
-        match tokio::time::timeout(LIMIT, self.connection.poll()).await.expect("an answer to CONNECT") {
-            Ok(Event::Incoming(Incoming::ConnAck(_))) => Ok(()),
-            Err(rumqttc::ConnectionError::ConnectionRefused(code)) => Err(code),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    async fn subscribe(&mut self, filter: &str) -> SubscribeReasonCode {
-        self.client.subscribe(filter, QoS::AtLeastOnce).await.expect("the client has room");
-        match self.next(|packet| matches!(packet, Incoming::SubAck(_))).await {
-            Some(Incoming::SubAck(ack)) => ack.return_codes[0],
-            other => panic!("no SUBACK but {other:?}"),
-        }
-    }
-
-    /// With QoS 1; false when no PUBACK comes.
-    async fn publish(&mut self, topic: &str, payload: &str, retain: bool) -> bool {
-        self.client.publish(topic, QoS::AtLeastOnce, retain, payload).await.expect("the client has room");
-        self.next(|packet| matches!(packet, Incoming::PubAck(_))).await.is_some()
-    }
-
-    /// The next packet of this kind; `None` when none comes or the connection ends.
-    async fn next(&mut self, wanted: impl Fn(&Incoming) -> bool) -> Option<Incoming> {
-        let found = async {
-            loop {
-                match self.connection.poll().await {
-                    Ok(Event::Incoming(packet)) if wanted(&packet) => return Some(packet),
-                    Ok(_) => {}
-                    Err(_) => return None,
-                }
-            }
-        };
-        tokio::time::timeout(NEVER, found).await.ok().flatten()
-    }
 }

@@ -1,197 +1,23 @@
-//! Face terminals and other MQTT clients against the real intake: over TCP to the embedded endpoint, and through
-//! mosquitto.
+//! Face terminals and other MQTT clients against the real intake: over TCP to the embedded endpoint, and through a
+//! broker.
+
+mod broker;
+mod site;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
-use gateway::clock::Clock;
-use gateway::config::{DirectionRule, Mqtt, MqttTransport, Secret};
-use gateway::ops::Ops;
+use gateway::config::{MqttTransport, Secret};
 use gateway::ops::alarms::Kind;
-use gateway::punch::TerminalId;
-use gateway::store::{Store, StoreOptions};
-use gateway::terminals::hub::{Hub, Order, OrderError, Terminal};
-use gateway::terminals::{Context, mqtt};
-use harness::broker::Mosquitto;
-use harness::face::link::{FaceLink, Login};
-use harness::face::{Face, FaceTerminal, Timings, big_photo};
+use gateway::terminals::hub::{Order, OrderError};
+use harness::client::Client;
+use harness::face::link::FaceLink;
+use harness::face::{Face, FaceTerminal, big_photo};
 use harness::faults::Faults;
-use rumqttc::{AsyncClient, ConnectReturnCode, Event, EventLoop, Incoming, MqttOptions, QoS, SubscribeReasonCode};
+use rumqttc::{ConnectReturnCode, Incoming, QoS, SubscribeReasonCode};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
-/// Long enough for a loaded machine; nothing waits for it when all is well.
-const LIMIT: Duration = Duration::from_secs(60);
-/// How long it takes to believe that something does not happen.
-const NEVER: Duration = Duration::from_millis(700);
-
-struct Site {
-    context: Context,
-    address: Option<SocketAddr>,
-    tasks: JoinSet<()>,
-    shutdown: CancellationToken,
-    _dir: tempfile::TempDir,
-}
-
-fn known(serial: &str, password: Option<&str>) -> Terminal {
-    Terminal {
-        id: TerminalId(format!("gate-{serial}")),
-        protocol: "mqtt-face".to_owned(),
-        serial: serial.to_owned(),
-        direction: DirectionRule::Terminal,
-        password: password.map(|password| Secret(password.to_owned())),
-    }
-}
-
-impl Site {
-    async fn start(transport: MqttTransport, terminals: Vec<Terminal>) -> Site {
-        let dir = tempfile::tempdir().unwrap();
-        let clock = Clock::system();
-        let options = StoreOptions::new(dir.path().to_owned(), vec![]);
-        let opening = clock.clone();
-        let store = tokio::task::spawn_blocking(move || Store::open(options, opening)).await.unwrap().unwrap();
-        let ops = Ops::new(clock.clone());
-        let hub = Arc::new(Hub::new(terminals));
-        let context = Context { store, hub, clock, ops, utc_offset: jiff::tz::offset(8) };
-        let config = Mqtt { transport, topic_prefixes: vec!["mqtt/face".to_owned()], max_packet_kib: 8192 };
-        let intake = mqtt::bind(&config, context.clone()).await.unwrap();
-        let address = intake.local_addr();
-        let shutdown = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        let stop = shutdown.clone();
-        tasks.spawn(async move {
-            let Ok(()) = intake.run(stop).await;
-        });
-        Site { context, address, tasks, shutdown, _dir: dir }
-    }
-
-    async fn embedded(terminals: Vec<Terminal>) -> Site {
-        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Site::start(MqttTransport::Embedded { listen, trust_client_id: true, password: None }, terminals).await
-    }
-
-    async fn brokered(broker: &Mosquitto, terminals: Vec<Terminal>) -> Site {
-        let transport = MqttTransport::Broker {
-            url: broker.url(),
-            client_id: "anxin-gateway".to_owned(),
-            username: None,
-            password: None,
-        };
-        Site::start(transport, terminals).await
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.address.expect("an embedded endpoint")
-    }
-
-    fn link(&self, serial: &str) -> FaceLink {
-        FaceLink::start(FaceTerminal::new(serial, Timings::faster(20)), Login::at(self.address()))
-    }
-
-    /// Terminal and record of every punch stored, sorted.
-    async fn book(&self) -> Vec<(String, u64)> {
-        let rows = self.context.store.read(|view| view.latest(10_000)).await;
-        let mut book: Vec<(String, u64)> =
-            rows.into_iter().map(|row| (row.terminal.0, row.record.unwrap().parse().unwrap())).collect();
-        book.sort();
-        book
-    }
-
-    /// Waits until the view shows this many punches.
-    async fn stored(&self, punches: u64) {
-        let reached = async {
-            while self.context.store.read(|view| view.totals().punches).await < punches {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(LIMIT, reached).await.expect("the view follows the ledger");
-    }
-
-    fn alarmed(&self, kind: Kind) -> bool {
-        self.context.ops.alarms.list().iter().any(|alarm| alarm.kind == kind)
-    }
-
-    async fn wait_for(&self, what: &str, wanted: impl Fn(&Site) -> bool) {
-        let reached = async {
-            while !wanted(self) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(LIMIT, reached).await.unwrap_or_else(|_| panic!("{what} did not happen"));
-    }
-
-    async fn stop(mut self) {
-        self.shutdown.cancel();
-        let ended = async { while self.tasks.join_next().await.is_some() {} };
-        tokio::time::timeout(Duration::from_secs(3), ended).await.expect("intake stops within 3 s");
-        self.context.store.clone().close().await;
-    }
-}
-
-/// A plain MQTT client, well behaved or not.
-struct Client {
-    client: AsyncClient,
-    connection: EventLoop,
-}
-
-impl Client {
-    fn new(address: SocketAddr, client_id: &str, login: Option<(&str, &str)>) -> Client {
-        let mut options = MqttOptions::new(client_id, address.ip().to_string(), address.port());
-        options.set_keep_alive(Duration::from_secs(30)).set_max_packet_size(1 << 24, 1 << 24);
-        if let Some((name, password)) = login {
-            options.set_credentials(name, password);
-        }
-        let (client, connection) = AsyncClient::new(options, 100);
-        Client { client, connection }
-    }
-
-    /// Connects; the broker's answer when it refuses.
-    async fn connect(&mut self) -> Result<(), ConnectReturnCode> {
-        match tokio::time::timeout(LIMIT, self.connection.poll()).await.unwrap() {
-            Ok(Event::Incoming(Incoming::ConnAck(_))) => Ok(()),
-            Err(rumqttc::ConnectionError::ConnectionRefused(code)) => Err(code),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    async fn subscribe(&mut self, topic: &str) -> SubscribeReasonCode {
-        self.client.subscribe(topic, QoS::AtLeastOnce).await.unwrap();
-        match self.next(|packet| matches!(packet, Incoming::SubAck(_))).await {
-            Some(Incoming::SubAck(ack)) => ack.return_codes[0],
-            other => panic!("no SUBACK but {other:?}"),
-        }
-    }
-
-    /// Publishes with QoS 1 and waits for the PUBACK; false when it does not come.
-    async fn publish(&mut self, topic: &str, payload: &str) -> bool {
-        self.client.publish(topic, QoS::AtLeastOnce, false, payload).await.unwrap();
-        self.next(|packet| matches!(packet, Incoming::PubAck(_))).await.is_some()
-    }
-
-    /// The next packet of this kind; `None` when none comes.
-    async fn next(&mut self, wanted: impl Fn(&Incoming) -> bool) -> Option<Incoming> {
-        let found = async {
-            loop {
-                match self.connection.poll().await {
-                    Ok(Event::Incoming(packet)) if wanted(&packet) => return Some(packet),
-                    Ok(_) => {}
-                    Err(_) => return None,
-                }
-            }
-        };
-        tokio::time::timeout(NEVER, found).await.ok().flatten()
-    }
-}
-
-fn record(serial: &str) -> String {
-    let mut terminal = FaceTerminal::new(serial, Timings::REAL);
-    let now = Clock::system().now();
-    terminal.handle_link_up(now);
-    terminal.punch(now, Face::of("W0001"));
-    let mut sent = std::iter::from_fn(|| terminal.poll_transmit());
-    sent.find(|outgoing| outgoing.topic.ends_with("/Rec")).expect("a record").payload
-}
+use self::site::{LIMIT, NEVER, Site, known, record};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn punches_pass_the_endpoint_with_links_cut_and_each_is_stored_once() {
@@ -290,6 +116,37 @@ async fn a_pending_client_stores_nothing_and_reads_nothing() {
     site.stop().await;
 }
 
+/// A PUBACK is no record acknowledgement, but firmware with `PushAck` switched off may take it for one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pending_terminal_gets_no_puback_for_a_record_until_it_is_approved() {
+    let site = Site::embedded(vec![]).await;
+    let mut client = Client::new(site.address(), "1306612", None);
+    client.connect().await.unwrap();
+    let greeting = r#"{"operator":"Online","info":{"facesluiceId":"1306612"}}"#;
+    assert!(client.publish("mqtt/face/basic", greeting).await, "a greeting is no record");
+    assert!(!client.publish("mqtt/face/1306612/Rec", &record("1306612")).await);
+    client.ended().await;
+
+    site.context.hub.adopt(known("1306612", None));
+    let mut client = Client::new(site.address(), "1306612", None);
+    client.connect().await.unwrap();
+    assert!(client.publish("mqtt/face/1306612/Rec", &record("1306612")).await);
+    site.stored(1).await;
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_puback_for_noise_means_that_it_is_kept() {
+    let site = Site::embedded(vec![known("1306612", None)]).await;
+    let mut client = Client::new(site.address(), "1306612", None);
+    client.connect().await.unwrap();
+    assert!(client.publish("mqtt/face/1306612/Rec", "{one").await);
+    assert!(!client.publish("mqtt/face/1306612/Rec", "{two").await, "one is kept in ten seconds");
+    client.ended().await;
+    assert_eq!(site.context.store.read(|view| view.totals().quarantined).await, 1);
+    site.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn passwords_are_asked_for_where_they_are_set() {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -343,8 +200,7 @@ async fn a_second_connection_of_the_same_terminal_closes_the_first() {
         next.connect().await.unwrap();
         others.push(next);
     }
-    let ended = async { while first.connection.poll().await.is_ok() {} };
-    tokio::time::timeout(LIMIT, ended).await.expect("the first is closed");
+    first.ended().await;
     site.wait_for("the clash", |site| site.alarmed(Kind::TerminalCloned)).await;
     let mut last = others.pop().unwrap();
     assert!(last.publish("mqtt/face/1306612/Rec", &record("1306612")).await);
@@ -364,14 +220,7 @@ async fn mad_clients_do_not_delay_the_others() {
     let mut flood = Client::new(site.address(), "1306613", None);
     flood.connect().await.unwrap();
     let mut flooding = JoinSet::new();
-    flooding.spawn(async move {
-        loop {
-            let _ = flood.client.try_publish("mqtt/face/1306613/Rec", QoS::AtMostOnce, false, vec![b'['; 100_000]);
-            if flood.connection.poll().await.is_err() {
-                return;
-            }
-        }
-    });
+    flooding.spawn(async move { flood.flood("mqtt/face/1306613/Rec", &[b'['; 100_000]).await });
     let link = site.link("1306612");
     for worker in 0..10 {
         link.punch(Face::of(&format!("W{worker:04}")));
@@ -401,11 +250,18 @@ async fn a_store_that_takes_nothing_means_no_puback_and_no_push_ack() {
     client.subscribe("mqtt/face/1306612").await;
     assert!(client.publish("mqtt/face/1306612/Rec", &record("1306612")).await);
     site.context.store.clone().close().await;
-    client.client.publish("mqtt/face/1306612/Rec", QoS::AtLeastOnce, false, record("1306612")).await.unwrap();
+    client.send("mqtt/face/1306612/Rec", record("1306612"), QoS::AtLeastOnce).await;
     let acknowledged = |packet: &Incoming| matches!(packet, Incoming::PubAck(_) | Incoming::Publish(_));
     let late = client.next(acknowledged).await;
     assert!(!matches!(late, Some(Incoming::PubAck(_))), "{late:?}");
     assert!(client.next(acknowledged).await.is_none(), "the first record's PushAck at most");
+    client.ended().await;
+
+    let mut careful = Client::new(site.address(), "1306612", None);
+    careful.connect().await.unwrap();
+    careful.send("mqtt/face/1306612/Rec", record("1306612"), QoS::ExactlyOnce).await;
+    assert!(careful.next(|packet| matches!(packet, Incoming::PubRec(_))).await.is_none());
+    careful.ended().await;
     site.stop().await;
 }
 
@@ -420,123 +276,5 @@ async fn an_order_reaches_the_gate_and_its_outcome_comes_back() {
     assert_eq!(link.with(|terminal| terminal.opened.clone()), ["请通行"]);
     site.context.hub.order("1306612", Order::SetTime).await.unwrap();
     link.stop().await;
-    site.stop().await;
-}
-
-/// False, with a word about it, where the broker is not installed.
-fn broker_is_there() -> bool {
-    let there = Mosquitto::is_installed();
-    if !there {
-        println!("skipped: mosquitto is not installed");
-    }
-    there
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn punches_pass_an_external_broker_that_forgets_and_links_that_break() {
-    if !broker_is_there() {
-        return;
-    }
-    let mut broker = Mosquitto::start().await.unwrap();
-    let serials = ["1306612", "1306613"];
-    let site = Site::brokered(&broker, serials.iter().map(|serial| known(serial, None)).collect()).await;
-    let start = |serial: &&str, qos| {
-        let login = Login { address: broker.address(), password: None, qos };
-        FaceLink::start(FaceTerminal::new(serial, Timings::faster(20)), login)
-    };
-    let links: Vec<FaceLink> = serials.iter().zip([0, 1]).map(|(serial, qos)| start(serial, qos)).collect();
-    for round in 0..15 {
-        for link in &links {
-            link.punch(Face::of(&format!("W{round:04}")));
-        }
-        match round {
-            3 | 9 => links[0].cut_link().await,
-            6 => broker.restart().await.unwrap(),
-            _ => {}
-        }
-        tokio::time::sleep(Duration::from_millis(30)).await;
-    }
-    for link in &links {
-        assert!(link.wait_delivered(LIMIT).await, "{:?}", link.acknowledged());
-    }
-    site.stored(30).await;
-    let expected: Vec<(String, u64)> =
-        serials.iter().flat_map(|serial| (1..=15).map(move |n| (format!("gate-{serial}"), n))).collect();
-    assert_eq!(site.book().await, expected);
-    for link in links {
-        link.stop().await;
-    }
-    site.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_photo_of_a_megabyte_passes_an_external_broker() {
-    if !broker_is_there() {
-        return;
-    }
-    let broker = Mosquitto::start().await.unwrap();
-    let site = Site::brokered(&broker, vec![known("1306612", None)]).await;
-    let link = FaceLink::start(FaceTerminal::new("1306612", Timings::faster(4)), Login::at(broker.address()));
-    link.punch(Face::of("W0001").with_photo(&big_photo(1_000_000)));
-    link.punch(Face::of("W0002"));
-    assert!(link.wait_delivered(LIMIT).await);
-    site.stored(2).await;
-    link.stop().await;
-    site.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_terminal_behind_a_broker_waits_for_its_approval() {
-    if !broker_is_there() {
-        return;
-    }
-    let broker = Mosquitto::start().await.unwrap();
-    let site = Site::brokered(&broker, vec![]).await;
-    let link = FaceLink::start(FaceTerminal::new("1306612", Timings::faster(20)), Login::at(broker.address()));
-    link.punch(Face::of("W0001"));
-    site.wait_for("the pending terminal", |site| site.alarmed(Kind::TerminalPending)).await;
-    tokio::time::sleep(NEVER).await;
-    assert!(link.with(|terminal| terminal.heard.is_empty()));
-    site.context.hub.adopt(known("1306612", None));
-    site.context.hub.order("1306612", Order::Adopted).await.unwrap();
-    assert!(link.wait_delivered(LIMIT).await);
-    link.stop().await;
-    site.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_not_stored_is_not_acknowledged_to_the_broker_and_comes_again() {
-    if !broker_is_there() {
-        return;
-    }
-    let broker = Mosquitto::start().await.unwrap();
-    let first = Site::brokered(&broker, vec![known("1306612", None)]).await;
-    let mut client = Client::new(broker.address(), "1306612", None);
-    client.connect().await.unwrap();
-    // A greeting that comes before the gateway has subscribed reaches nobody.
-    while !first.context.ops.board.terminals()[0].online {
-        client.publish("mqtt/face/basic", r#"{"operator":"Online","info":{"facesluiceId":"1306612"}}"#).await;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    first.context.store.clone().close().await;
-    assert!(client.publish("mqtt/face/1306612/Rec", &record("1306612")).await, "the broker has it");
-    tokio::time::sleep(NEVER).await;
-    first.stop().await;
-    let second = Site::brokered(&broker, vec![known("1306612", None)]).await;
-    second.stored(1).await;
-    second.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_is_not_there_is_an_alarm_until_it_comes() {
-    if !broker_is_there() {
-        return;
-    }
-    let mut broker = Mosquitto::start().await.unwrap();
-    broker.kill().await.unwrap();
-    let site = Site::brokered(&broker, vec![known("1306612", None)]).await;
-    site.wait_for("the alarm", |site| site.alarmed(Kind::BrokerDown)).await;
-    broker.restart().await.unwrap();
-    site.wait_for("the end of the alarm", |site| !site.alarmed(Kind::BrokerDown)).await;
     site.stop().await;
 }

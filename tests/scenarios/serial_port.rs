@@ -13,9 +13,10 @@ use gateway::config::{DirectionRule, Key128, Line, LineProtocol, LineTerminal};
 use gateway::ops::Ops;
 use gateway::ops::alarms::Kind;
 use gateway::punch::{Credential, Fact, HeldReason, Judgement, PunchId, Verdict};
-use gateway::store::{PunchFilter, Store, StoreOptions};
+use gateway::store::{PunchFilter, Store, StoreHealth, StoreOptions};
 use gateway::terminals::hub::{Hub, Order, OrderError};
 use gateway::terminals::{Context, line};
+use harness::disk::SmallDisk;
 use harness::faults::Faults;
 use harness::reader::{RdmModule, ReaderLine, Setup, WireFaults};
 use protocol::Signal;
@@ -162,14 +163,7 @@ async fn an_unkeyed_reader_is_asked_only_where_the_line_says_so_and_then_loudly(
 async fn a_plain_module_is_read_through_a_reopened_port() {
     let mut desk = Desk::new();
     let path = desk.path("module");
-    let line = Line {
-        path: path.clone(),
-        baud: 9_600,
-        protocol: LineProtocol::Rdm6300,
-        terminals: vec![LineTerminal { address: None, key: None, ..terminal(1) }],
-        accept_unkeyed: false,
-    };
-    desk.serve(line);
+    desk.serve(module_line(&path));
     for badge in [0xE308_6CED, 0x1234_5678] {
         let module = RdmModule::start(&path).unwrap();
         until(|| async { desk.context.ops.board.terminals()[0].online }).await;
@@ -180,6 +174,34 @@ async fn a_plain_module_is_read_through_a_reopened_port() {
         until(|| async { desk.alarm(Kind::LineDown) }).await;
     }
     assert_eq!(desk.badges().await, [0x1234_5678, 0xE308_6CED]);
+    desk.stop().await;
+}
+
+/// The module has no copy: what the store refused is offered again, whatever becomes of the port.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_swipe_that_the_store_refused_is_stored_when_there_is_space_though_the_port_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(dir.path().join("data")) else {
+        println!("SKIP: this account may not mount a small file system");
+        return;
+    };
+    let mut desk = Desk::within(dir);
+    // Goes before the directory that it lies in.
+    let disk = disk;
+    let path = desk.path("module");
+    desk.serve(module_line(&path));
+    let module = RdmModule::start(&path).unwrap();
+    until(|| async { desk.context.ops.board.terminals().iter().any(|terminal| terminal.online) }).await;
+    disk.fill();
+    until(|| async { matches!(desk.store.health(), StoreHealth::Full { .. }) }).await;
+    module.swipe(0xE308_6CED);
+    // Long enough to be read and refused.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    drop(module);
+    until(|| async { desk.alarm(Kind::LineDown) }).await;
+    assert_eq!(desk.badges().await, Vec::<u32>::new());
+    disk.free();
+    until(|| async { desk.badges().await == [0xE308_6CED] }).await;
     desk.stop().await;
 }
 
@@ -207,6 +229,16 @@ fn reader_line(path: &Path) -> Line {
     }
 }
 
+fn module_line(path: &Path) -> Line {
+    Line {
+        path: path.to_owned(),
+        baud: 9_600,
+        protocol: LineProtocol::Rdm6300,
+        terminals: vec![LineTerminal { address: None, key: None, ..terminal(1) }],
+        accept_unkeyed: false,
+    }
+}
+
 /// Asks again until it is so.
 async fn until<F: Future<Output = bool>>(mut is_so: impl FnMut() -> F) {
     let asked = async {
@@ -219,7 +251,10 @@ async fn until<F: Future<Output = bool>>(mut is_so: impl FnMut() -> F) {
 
 impl Desk {
     fn new() -> Desk {
-        let dir = tempfile::tempdir().unwrap();
+        Desk::within(tempfile::tempdir().unwrap())
+    }
+
+    fn within(dir: tempfile::TempDir) -> Desk {
         let clock = Clock::system();
         let options = StoreOptions::new(dir.path().join("data"), Vec::new());
         let store = Store::open(options, clock.clone()).unwrap();

@@ -1,9 +1,11 @@
 //! Feeds punches to the rules and stores what they say.
 //!
 //! Nothing is remembered here: what has no judgement is judged, in ledger order and in pages; what is held is judged again
-//! when the roster changes, and stored when the outcome is another one. Both are done once at the start, so a crash between
-//! a punch and its judgement costs nothing. New punches go before held ones.
+//! when the roster changes, and a rejection that a roster entry caused when that entry changes; both are stored when the
+//! outcome is another one. All is done once at the start, so a crash between a punch and its judgement costs nothing. New
+//! punches go before held ones, and these before rejected ones. What is verified stays so.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +14,14 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio_util::sync::CancellationToken;
 
+use super::again::{Rejections, rejections};
 use super::page::judge_in_order;
 use crate::clock::Clock;
 use crate::config::Verify;
 use crate::ops::Ops;
 use crate::ops::metrics::VerdictLabel;
 use crate::punch::*;
-use crate::store::{AppendError, Recorded, Store};
+use crate::store::{AppendError, Recorded, Store, View};
 
 /// How many punches are read, judged and appended at a time.
 const PAGE: usize = 200;
@@ -27,6 +30,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How often a clock that cannot be trusted is looked at; punches held for its sake are judged again once it is right.
 const CLOCK_PAUSE: Duration = Duration::from_secs(30);
+/// At the start the rejections of this time are judged again, because nobody knows which entries changed last; a quarter
+/// is what wages are still computed from. A change that is seen has no such limit.
+const SUSPECT_MS: i64 = 93 * 24 * 3600 * 1000;
 
 /// Judges new punches as they come and held ones when the roster changes, until `shutdown`.
 pub async fn run(
@@ -39,8 +45,20 @@ pub async fn run(
     let facts = store.subscribe();
     let clock_was_right = clock.is_trustworthy();
     let held = Some(Seq(0));
-    let mut judge =
-        Judge { rules, store, clock, ops, facts, new: true, held, held_again: false, clock_was_right, last: None };
+    let mut judge = Judge {
+        rules,
+        store,
+        clock,
+        ops,
+        facts,
+        new: true,
+        held,
+        held_again: false,
+        any_changed: true,
+        changed: BTreeMap::new(),
+        clock_was_right,
+        last: None,
+    };
     // May be dropped anywhere: an append in flight is stored or not, and what is not is judged at the next start.
     let _ = shutdown.run_until_cancelled(judge.work()).await;
     Ok(())
@@ -58,9 +76,22 @@ struct Judge {
     held: Option<Seq>,
     /// The roster changed meanwhile: all of them once more.
     held_again: bool,
+    /// Any worker's entry may have changed.
+    any_changed: bool,
+    /// Workers whose rejections are to be judged again.
+    changed: BTreeMap<WorkerId, Reach>,
     clock_was_right: bool,
     /// The first punch of the page before, to notice a view that does not take judgements.
     last: Option<PunchId>,
+}
+
+/// How far a worker's rejections are judged again.
+#[derive(Clone, Default)]
+struct Reach {
+    /// Punch times from here on.
+    since: Option<UnixMs>,
+    /// Where the next page begins.
+    cursor: Option<String>,
 }
 
 impl Judge {
@@ -92,6 +123,12 @@ impl Judge {
         }
         if let Some(after) = self.held {
             return self.judge_held(after).await;
+        }
+        if std::mem::take(&mut self.any_changed) {
+            self.suspect_rejections().await;
+        }
+        if let Some((worker, reach)) = self.changed.first_key_value() {
+            return self.judge_rejected(worker.clone(), reach.clone()).await;
         }
         self.wait().await;
         Ok(())
@@ -128,12 +165,7 @@ impl Judge {
                 let held = view.held(after, PAGE);
                 let last = held.last().map(|(seq, _)| *seq);
                 let punches: Vec<Punch> = held.into_iter().map(|(_, punch)| punch).collect();
-                let mut judgements = judge_in_order(view, &punches, &rules, now);
-                judgements.retain(|new| {
-                    let old = view.punch(new.punch).and_then(|row| row.judgement);
-                    old.is_none_or(|old| !says_the_same(&old, new))
-                });
-                (last, judgements)
+                (last, changed_judgements(view, &punches, &rules, now))
             })
             .await;
         self.append(&changed).await?;
@@ -142,6 +174,39 @@ impl Judge {
             self.held = Some(Seq(0));
         }
         Ok(())
+    }
+
+    /// A page of what a changed roster entry may have rejected. A credential that names another worker by now does not
+    /// take old rejections along.
+    async fn judge_rejected(&mut self, worker: WorkerId, reach: Reach) -> Result<(), AppendError> {
+        let (rules, now, whose) = (self.rules.clone(), self.clock.now(), worker.clone());
+        let (judgements, next) = self
+            .store
+            .read(move |view| {
+                // Waits until the view is whole, as the listing does not.
+                if view.worker(&whose).is_none() {
+                    return (Vec::new(), None);
+                }
+                let Rejections { punches, next } = rejections(view, &whose, reach.since, reach.cursor.as_deref(), PAGE);
+                let mut judgements = changed_judgements(view, &punches, &rules, now);
+                judgements.retain(|judgement| judgement.worker.as_ref() == Some(&whose));
+                (judgements, next)
+            })
+            .await;
+        self.append(&judgements).await?;
+        match next {
+            Some(next) => self.changed.insert(worker, Reach { cursor: Some(next), ..reach }),
+            None => self.changed.remove(&worker),
+        };
+        Ok(())
+    }
+
+    async fn suspect_rejections(&mut self) {
+        let workers = self.store.read(|view| view.workers()).await;
+        let since = Some(self.clock.now().plus_ms(-SUSPECT_MS));
+        for worker in workers {
+            self.changed.entry(worker.worker_id).or_insert(Reach { since, cursor: None });
+        }
     }
 
     /// Stores judgements in one group and waits until the view shows them.
@@ -196,7 +261,10 @@ impl Judge {
     fn notice(&mut self, fact: &Fact) {
         match fact {
             Fact::Punch(_) => self.new = true,
-            Fact::Worker(_) => self.judge_all_held(),
+            Fact::Worker(worker) => {
+                self.judge_all_held();
+                self.changed.insert(worker.worker_id.clone(), Reach::default());
+            }
             Fact::Judgement(_)
             | Fact::Upload(_)
             | Fact::Gap(_)
@@ -213,6 +281,7 @@ impl Judge {
     fn suspect_everything(&mut self) {
         self.new = true;
         self.judge_all_held();
+        self.any_changed = true;
     }
 
     fn judge_all_held(&mut self) {
@@ -228,6 +297,16 @@ impl Judge {
             self.judge_all_held();
         }
     }
+}
+
+/// Judges again; only what comes out otherwise.
+fn changed_judgements(view: &View, punches: &[Punch], rules: &Verify, now: UnixMs) -> Vec<Judgement> {
+    let mut judgements = judge_in_order(view, punches, rules, now);
+    judgements.retain(|new| {
+        let old = view.punch(new.punch).and_then(|row| row.judgement);
+        old.is_none_or(|old| !says_the_same(&old, new))
+    });
+    judgements
 }
 
 /// Whether a judgement would add nothing to the one that stands.

@@ -8,6 +8,7 @@ use crate::verify::fixtures::*;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const UNKNOWN: Verdict = Verdict::Held(HeldReason::UnknownWorker);
+const LEFT: Verdict = Verdict::Rejected(RejectedReason::Left);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn new_punches_are_judged_as_they_come() {
@@ -66,6 +67,99 @@ async fn what_was_not_judged_before_a_crash_is_judged_at_the_start() {
     assert!(verdicts.contains(&Some(Verdict::Verified)), "{verdicts:?}");
     assert!(verdicts.contains(&Some(Verdict::Rejected(RejectedReason::Duplicate))), "{verdicts:?}");
     task.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistyped_day_of_leaving_is_mended_with_the_roster() {
+    let site = Site::new().await;
+    let task = site.start();
+    site.append(vec![Fact::Worker(left(1))]).await;
+    // More than a page, each at another minute.
+    let many = PAGE as u32 + 50;
+    let ids = site.punches_of_minutes(0..many, 1001).await;
+    site.wait_until(|totals| totals.rejected == u64::from(many)).await;
+    assert_eq!(site.verdict(ids[0]).await, Some(LEFT));
+    site.append(vec![Fact::Worker(numbered(1, 1001))]).await;
+    site.wait_until(|totals| totals.verified == u64::from(many)).await;
+    task.stop().await;
+    let verdicts: Vec<Verdict> = site.judgements(ids[0]).await.iter().map(|judgement| judgement.verdict).collect();
+    assert_eq!(verdicts, [LEFT, Verdict::Verified]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_a_crash_cut_off_is_taken_up_at_the_start() {
+    let site = Site::new().await;
+    site.append(vec![Fact::Worker(left(1))]).await;
+    let task = site.start();
+    let id = site.punches([(1, 1001)]).await[0];
+    assert_eq!(site.wait_for(id).await, LEFT);
+    task.stop().await;
+    site.append(vec![Fact::Worker(numbered(1, 1001))]).await;
+    let site = site.reopen().await;
+    let task = site.start();
+    site.wait_until(|totals| totals.verified == 1).await;
+    task.stop().await;
+}
+
+/// What was uploaded cannot be unsent, and what a terminal or the window rejected is no matter of the roster.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_roster_entry_touches_nothing_but_what_it_may_have_rejected() {
+    let site = Site::new().await;
+    let task = site.start();
+    site.append(vec![Fact::Worker(numbered(1, 1001)), Fact::Worker(left(2))]).await;
+    let counted = site.punches_of_minutes(0..1, 1001).await[0];
+    assert_eq!(site.wait_for(counted).await, Verdict::Verified);
+    let refused = Punch { says: TerminalSays::NotEnrolled, ..punch(7, 1001, Direction::In, MORNING.plus_ms(HOUR)) };
+    let twin = punch(8, 1001, Direction::In, MORNING.plus_ms(SECOND));
+    let ids = [counted, refused.id, twin.id];
+    site.append(vec![Fact::Punch(refused), Fact::Punch(twin)]).await;
+    let others = site.punches_of_minutes(100..101, 1002).await[0];
+    site.wait_until(|totals| totals.rejected == 3).await;
+
+    // The first has left long ago, says the roster now; the second has not.
+    site.append(vec![Fact::Worker(left(1)), Fact::Worker(numbered(2, 1002))]).await;
+    assert!(site.becomes(others, Verdict::Verified).await);
+    task.stop().await;
+    for id in ids {
+        assert_eq!(site.judgements(id).await.len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_duplicate_counts_when_the_punch_that_was_kept_does_not() {
+    let site = Site::new().await;
+    let task = site.start();
+    site.append(vec![Fact::Worker(numbered(1, 1001))]).await;
+    let ids = site.punches([(1, 1001), (2, 1001)]).await;
+    site.wait_until(|totals| totals.verified == 1 && totals.rejected == 1).await;
+    let (kept, twin) = match site.verdict(ids[0]).await {
+        Some(Verdict::Verified) => (ids[0], ids[1]),
+        _ => (ids[1], ids[0]),
+    };
+    let mut withdrawn = site.judgements(kept).await.remove(0);
+    withdrawn.verdict = Verdict::Rejected(RejectedReason::LowSimilarity);
+    site.append(vec![Fact::Judgement(withdrawn)]).await;
+    site.append(vec![Fact::Worker(Worker { phone: Some("13800000000".to_owned()), ..numbered(1, 1001) })]).await;
+    assert!(site.becomes(twin, Verdict::Verified).await);
+    task.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_badge_that_was_handed_on_takes_no_rejection_with_it() {
+    let site = Site::new().await;
+    let task = site.start();
+    site.append(vec![Fact::Worker(left(1)), Fact::Worker(left(2))]).await;
+    let id = site.punches([(1, 1001)]).await[0];
+    assert_eq!(site.wait_for(id).await, LEFT);
+    let second = site.punches_of_minutes(100..101, 1002).await[0];
+    assert_eq!(site.wait_for(second).await, LEFT);
+    // Somebody else has the first one's badge; then both entries change.
+    site.append(vec![Fact::Worker(numbered(3, 1001))]).await;
+    let moved = Worker { phone: Some("13800000000".to_owned()), ..left(1) };
+    site.append(vec![Fact::Worker(moved), Fact::Worker(numbered(2, 1002))]).await;
+    assert!(site.becomes(second, Verdict::Verified).await);
+    task.stop().await;
+    assert_eq!(site.judgements(id).await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,6 +229,15 @@ impl Site {
         ids
     }
 
+    /// Punches with one badge, each in its own minute, numbered like the minutes.
+    async fn punches_of_minutes(&self, minutes: std::ops::Range<u32>, badge: u32) -> Vec<PunchId> {
+        let at = |minute: u32| MORNING.plus_ms(i64::from(minute) * 2 * MINUTE);
+        let punches: Vec<Punch> = minutes.map(|minute| punch(minute, badge, Direction::In, at(minute))).collect();
+        let ids = punches.iter().map(|punch| punch.id).collect();
+        self.append(punches.into_iter().map(Fact::Punch).collect()).await;
+        ids
+    }
+
     async fn verdict(&self, id: PunchId) -> Option<Verdict> {
         self.store.read(move |view| Some(view.punch(id)?.judgement?.verdict)).await
     }
@@ -142,6 +245,17 @@ impl Site {
     async fn judgements(&self, id: PunchId) -> Vec<Judgement> {
         let story = self.store.read(move |view| view.story(id)).await.unwrap();
         story.judgements.into_iter().map(|(_, judgement)| judgement).collect()
+    }
+
+    /// Whether the latest verdict becomes this one in time.
+    async fn becomes(&self, id: PunchId, verdict: Verdict) -> bool {
+        let mut facts = self.store.subscribe();
+        let waited = async {
+            while self.verdict(id).await != Some(verdict) {
+                let _ = facts.recv().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waited).await.is_ok()
     }
 
     async fn wait_for(&self, id: PunchId) -> Verdict {
@@ -178,4 +292,9 @@ async fn open(dir: &Path, clock: &Clock) -> Store {
 /// A worker with an identity number of his own.
 fn numbered(number: u32, badge: u32) -> Worker {
     Worker { id_number: format!("110101{:08}0000", 19_000_101 + number), ..worker(&format!("W{number:04}"), badge) }
+}
+
+/// The same, gone on the day before the punches.
+fn left(number: u32) -> Worker {
+    Worker { left_on: Some(jiff::civil::date(2026, 3, 1)), ..numbered(number, 1000 + number) }
 }

@@ -15,9 +15,10 @@
 //! | 9 | the same worker went the same way within `duplicate_window` | rejected `duplicate` |
 //! | 10 | otherwise | verified |
 //!
-//! A suspect time comes before the days, because a rejection is final: a terminal whose clock stands at 2099 must not make
-//! workers "left". Days are calendar days of the site, first and last included. A punch is a duplicate of one that counts
-//! already, on whatever terminal, earlier or later; what was judged first is kept.
+//! A suspect time comes before the days, because a rejection waits for nobody and is looked at again only when its
+//! worker's roster entry changes: a terminal whose clock stands at 2099 must not make workers "left". Days are calendar
+//! days of the site, first and last included. A punch is a duplicate of one that counts already, on whatever terminal,
+//! earlier or later; what was judged first is kept.
 //!
 //! At a terminal that alternates, the worker's last punch of the same work-day (from 04:00) decides: none or `out` makes
 //! `in`, `in` makes `out`. A second touch within `duplicate_window` goes the same way as the first and is its duplicate.

@@ -149,16 +149,17 @@ impl Served {
 
     /// Waits until the port may be tried again.
     async fn wait(&mut self, back_off: Duration, shutdown: &CancellationToken) {
-        let declining = async {
+        let meanwhile = async {
             match self {
                 Served::Readers(polling) => polling.decline_orders().await,
-                Served::Sender(_) | Served::Nothing => std::future::pending().await,
+                Served::Sender(listening) => listening.keep_offering().await,
+                Served::Nothing => std::future::pending().await,
             }
         };
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = tokio::time::sleep(back_off) => {}
-            () = declining => {}
+            () = meanwhile => {}
         }
     }
 

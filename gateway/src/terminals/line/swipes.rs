@@ -19,6 +19,8 @@ const DEBOUNCED: usize = 64;
 const KEPT: usize = 1_000;
 /// Facts given to the store at once.
 const BATCH: usize = 100;
+/// What the store refused is offered again after this.
+const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// What the reader sends.
 #[derive(Debug)]
@@ -45,6 +47,8 @@ pub struct Swipes {
     unreadable: u64,
     waiting: VecDeque<Fact>,
     dropped: u64,
+    /// The store has refused: it is asked again then.
+    offer_at: Option<Instant>,
 }
 
 impl Swipes {
@@ -58,6 +62,7 @@ impl Swipes {
             unreadable: 0,
             waiting: VecDeque::new(),
             dropped: 0,
+            offer_at: None,
         }
     }
 
@@ -74,7 +79,8 @@ impl Swipes {
 
     /// The time that [`Swipes::poll_timeout`] named has come.
     pub fn handle_timeout(&mut self, now: Moment) {
-        if self.poll_timeout().is_none_or(|at| at > now.instant) {
+        self.offer_at.take_if(|at| *at <= now.instant);
+        if self.silent_at().is_none_or(|at| at > now.instant) {
             return;
         }
         self.last_byte = None;
@@ -83,12 +89,16 @@ impl Swipes {
         }
     }
 
-    /// When silence will mean something.
+    /// When silence will mean something, or the store is to be asked again.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.silent_at(), self.offer_at].into_iter().flatten().min()
+    }
+
+    fn silent_at(&self) -> Option<Instant> {
         self.last_byte.filter(|_| self.module.is_midway()).map(|at| at + self.module.idle())
     }
 
-    /// The port was opened anew: half a number is nothing.
+    /// The port is gone: half a number is nothing. What waits for the store goes on waiting.
     pub fn reset(&mut self) {
         self.last_byte = None;
         self.module.reset();
@@ -153,7 +163,13 @@ impl Swipes {
         })
     }
 
-    /// The oldest facts that are not durable, to be stored in this order; then [`Swipes::commit`].
+    /// The facts to be stored now, in this order; then [`Swipes::commit`] or [`Swipes::handle_refused`].
+    pub fn poll_batch(&self, now: Moment) -> Option<Vec<Fact>> {
+        let facts = if self.offer_at.is_none() { self.batch(now) } else { Vec::new() };
+        (!facts.is_empty()).then_some(facts)
+    }
+
+    /// The oldest facts that are not durable, whether they are due or not.
     pub fn batch(&self, now: Moment) -> Vec<Fact> {
         let gap = (self.dropped > 0).then(|| {
             Fact::Gap(Gap {
@@ -171,12 +187,18 @@ impl Swipes {
 
     /// These facts are durable.
     pub fn commit(&mut self, facts: &[Fact]) {
+        self.offer_at = None;
         for fact in facts {
             match fact {
                 Fact::Gap(gap) => self.dropped -= gap.count.unwrap_or(0).min(self.dropped),
                 _ => drop(self.waiting.pop_front()),
             }
         }
+    }
+
+    /// The store has not taken what it was given.
+    pub fn handle_refused(&mut self, now: Instant) {
+        self.offer_at = Some(now + STORE_RETRY);
     }
 
     pub fn origin(&self) -> &Origin {
@@ -373,6 +395,28 @@ mod tests {
         }
         assert!(matches!(&desk.store()[..], [Fact::Quarantine(_)]));
         assert_eq!(desk.swipes.noise(), 10);
+    }
+
+    #[test]
+    fn what_the_store_refused_is_offered_again_by_time_and_over_a_reopening() {
+        let mut desk = Desk::ascii();
+        desk.send(b"0012345678\n");
+        let refused = desk.clock.instant();
+        desk.swipes.handle_refused(refused);
+        desk.swipes.reset();
+        assert_eq!(desk.swipes.poll_timeout(), Some(refused + STORE_RETRY));
+        assert_eq!(desk.swipes.poll_batch(desk.now()), None);
+        desk.send(b"38089");
+        desk.wait(1_000);
+        assert_eq!(desk.swipes.poll_timeout(), None, "both have had their turn");
+        assert_eq!(desk.store().len(), 2);
+
+        desk.send(b"0012345679\n");
+        desk.swipes.handle_refused(desk.clock.instant());
+        assert_eq!(desk.store().len(), 1);
+        assert_eq!(desk.swipes.poll_timeout(), None, "nothing waits any more");
+        desk.send(b"0012345670\n");
+        assert!(desk.swipes.poll_batch(desk.now()).is_some(), "the store has taken something meanwhile");
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rumqttc::{Publish, QoS};
@@ -14,7 +13,7 @@ use super::super::face::codec::{Message, readable};
 use super::super::face::desk::{Desk, Link, LinkNo, Taken};
 use super::super::face::session::Transmit;
 use super::super::topics::{Topic, is_serial};
-use super::{Chore, Event};
+use super::{Chore, Event, Publication};
 use crate::ops::Ops;
 use crate::ops::alarms::{Kind, Severity};
 
@@ -34,11 +33,8 @@ pub struct Lanes {
     url: String,
     chores: mpsc::Sender<Chore>,
     outbound: mpsc::Sender<Transmit>,
-    /// Counts connections: a packet id means something within one only.
-    epoch: Arc<AtomicU64>,
     links: HashMap<String, LinkNo>,
-    /// Each with the count of the connection that it came on.
-    waiting: HashMap<String, VecDeque<(u64, Publish)>>,
+    waiting: HashMap<String, VecDeque<Publication>>,
     waiting_bytes: usize,
     running: JoinSet<()>,
     running_serials: HashMap<tokio::task::Id, (String, usize)>,
@@ -58,7 +54,6 @@ impl Lanes {
             url,
             chores,
             outbound,
-            epoch: Arc::new(AtomicU64::new(0)),
             links: HashMap::new(),
             waiting: HashMap::new(),
             waiting_bytes: 0,
@@ -86,14 +81,12 @@ impl Lanes {
     fn handle_event(&mut self, event: Event) {
         match event {
             Event::Up { session_present } => {
-                self.epoch.fetch_add(1, Ordering::AcqRel);
                 tracing::info!(broker = self.url, session_present, "broker connected");
                 self.ops.alarms.clear(Kind::BrokerDown, &self.url);
                 // Also when the broker remembers us: the topics may be others than last time.
                 self.chore(Chore::Subscribe(self.desk.topics().filters()));
             }
             Event::Down(cause) => {
-                self.epoch.fetch_add(1, Ordering::AcqRel);
                 let text = format!("no connection to the MQTT broker: {cause}; terminals keep their punches");
                 self.ops.alarms.raise(Severity::Critical, Kind::BrokerDown, &self.url, text);
                 self.disconnect_all();
@@ -102,15 +95,16 @@ impl Lanes {
                 let text = "the MQTT broker refuses our subscriptions; give the gateway's login read access";
                 self.ops.alarms.raise(Severity::Critical, Kind::BrokerDown, &self.url, text);
             }
-            Event::Publication(publish) => self.sort(publish),
+            Event::Publication(publication) => self.sort(publication),
         }
     }
 
     /// Into the lane of the terminal that published it.
-    fn sort(&mut self, publish: Publish) {
-        let Some(serial) = serial_of(&self.desk, &publish) else {
+    fn sort(&mut self, publication: Publication) {
+        let publish = &publication.publish;
+        let Some(serial) = serial_of(&self.desk, publish) else {
             tracing::debug!(topic = publish.topic, "publication names no terminal");
-            self.acknowledge(publish);
+            self.acknowledge(publication);
             return;
         };
         let lane = self.waiting.entry(serial.clone()).or_default();
@@ -120,7 +114,7 @@ impl Lanes {
             return;
         }
         self.waiting_bytes += publish.payload.len();
-        lane.push_back((self.epoch.load(Ordering::Acquire), publish));
+        lane.push_back(publication);
         if idle {
             self.start_next(serial);
         }
@@ -128,27 +122,18 @@ impl Lanes {
 
     fn start_next(&mut self, serial: String) {
         let Some(lane) = self.waiting.get_mut(&serial) else { return };
-        let Some((born, publish)) = lane.pop_front() else {
+        let Some(publication) = lane.pop_front() else {
             self.waiting.remove(&serial);
             return;
         };
-        let bytes = publish.payload.len();
+        let bytes = publication.publish.payload.len();
         let Some(number) = self.link(&serial) else {
             self.waiting_bytes -= bytes;
-            if born == self.epoch.load(Ordering::Acquire) {
-                self.acknowledge(publish);
-            }
+            self.acknowledge(publication);
             return self.start_next(serial);
         };
-        let work = Work {
-            desk: self.desk.clone(),
-            serial: serial.clone(),
-            number,
-            publish,
-            chores: self.chores.clone(),
-            born,
-            epoch: self.epoch.clone(),
-        };
+        let (desk, chores) = (self.desk.clone(), self.chores.clone());
+        let work = Work { desk, serial: serial.clone(), number, publication, chores };
         let task = self.running.spawn(work.run());
         self.running_serials.insert(task.id(), (serial, bytes));
     }
@@ -185,9 +170,9 @@ impl Lanes {
         }
     }
 
-    fn acknowledge(&self, publish: Publish) {
-        if publish.qos != QoS::AtMostOnce {
-            self.chore(Chore::Ack(publish));
+    fn acknowledge(&self, publication: Publication) {
+        if publication.publish.qos != QoS::AtMostOnce {
+            self.chore(Chore::Ack(publication));
         }
     }
 
@@ -215,30 +200,28 @@ struct Work {
     desk: Arc<Desk>,
     serial: String,
     number: LinkNo,
-    publish: Publish,
+    publication: Publication,
     chores: mpsc::Sender<Chore>,
-    born: u64,
-    epoch: Arc<AtomicU64>,
 }
 
 impl Work {
     /// To the store; a publication of QoS 1 until the store takes it, because the broker holds the rest back for it.
     async fn run(self) {
-        let Some(topic) = self.desk.topics().parse(&self.publish.topic) else { return };
-        let once = self.publish.qos == QoS::AtMostOnce;
+        let publish = &self.publication.publish;
+        let Some(topic) = self.desk.topics().parse(&publish.topic) else { return };
+        let once = publish.qos == QoS::AtMostOnce;
         loop {
-            let taken = self.desk.take(&self.serial, self.number, topic, &self.publish.payload).await;
-            // A packet id of an earlier connection may name another publication by now.
-            if once || self.epoch.load(Ordering::Acquire) != self.born {
-                return;
-            }
-            match taken {
+            match self.desk.take(&self.serial, self.number, topic, &publish.payload).await {
                 // A terminal that the desk has no room for: what it repeats is looked at again.
                 Taken::Settled | Taken::Gone => break,
+                // The broker has answered the terminal long ago, and holds everybody's records back for those that
+                // nobody acknowledges: an unknown terminal could stop the others.
+                Taken::LeftWithSender => break,
+                Taken::Refused if once => break,
                 Taken::Refused => tokio::time::sleep(STORE_PAUSE).await,
             }
         }
-        if self.chores.send(Chore::Ack(self.publish)).await.is_err() {
+        if !once && self.chores.send(Chore::Ack(self.publication)).await.is_err() {
             tracing::debug!("the MQTT client has ended");
         }
     }

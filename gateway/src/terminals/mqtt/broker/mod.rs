@@ -1,14 +1,16 @@
 //! Terminals as clients of an external broker, through rumqttc.
 //!
 //! One connection for all terminals: their publications are sorted into lanes by serial and taken one at a time per
-//! lane, lanes side by side. A publication of QoS 1 is acknowledged to the broker after the commit. Commands are never
-//! kept over a broken connection: a gate that opens a minute late is worse than one that does not.
+//! lane, lanes side by side. A publication of QoS 1 is acknowledged to the broker after the commit. The terminal has had
+//! the broker's own PUBACK before that, so only `PushAck` keeps its copy: a terminal behind a broker must have it switched
+//! on before it is approved. Commands are never kept over a broken connection: a gate that opens a minute late is worse
+//! than one that does not.
 
 mod lanes;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rumqttc::{AsyncClient, ConnectionError, EventLoop, MqttOptions, Publish, QoS, SubscribeFilter, Transport};
@@ -77,10 +79,10 @@ impl Broker {
         let (events_in, events) = mpsc::channel(EVENTS);
         let (chores_in, chores) = mpsc::channel(OUTBOUND);
         let (outbound_in, outbound) = mpsc::channel(OUTBOUND);
-        let up = Arc::new(AtomicBool::new(false));
+        let current = Current::default();
         let mut tasks = JoinSet::new();
-        tasks.spawn(poll(connection, events_in, up.clone()));
-        tasks.spawn(pump(client.clone(), chores, outbound, up));
+        tasks.spawn(poll(connection, events_in, current.clone()));
+        tasks.spawn(pump(client.clone(), chores, outbound, current));
         let lanes = Lanes::new(self.desk, self.ops, self.url, chores_in, outbound_in);
         lanes.run(events, &shutdown).await;
         // The broker keeps the session; whatever it was not acknowledged comes again after the next start.
@@ -112,25 +114,39 @@ fn tls() -> io::Result<Transport> {
     Ok(Transport::tls(std::fs::read(bundle)?, None, None))
 }
 
+/// The number of the connection that stands; 0 when none does.
+type Current = Arc<AtomicU64>;
+
+/// What the broker sent.
+struct Publication {
+    /// The connection that it came on: its packet id means something there only.
+    born: u64,
+    publish: Publish,
+}
+
 enum Event {
     Up { session_present: bool },
     Down(String),
-    Publication(Publish),
+    Publication(Publication),
     SubscriptionRefused,
 }
 
 /// Keeps the connection: nothing here waits for anything but the broker and the room to hand an event over.
-async fn poll(mut connection: EventLoop, events: mpsc::Sender<Event>, up: Arc<AtomicBool>) {
+async fn poll(mut connection: EventLoop, events: mpsc::Sender<Event>, current: Current) {
     connection.network_options.set_tcp_nodelay(true);
     let mut pause = FIRST_PAUSE;
+    let mut number = 0;
     loop {
         let event = match connection.poll().await {
             Ok(MqttEvent::Incoming(Incoming::ConnAck(ack))) => {
                 pause = FIRST_PAUSE;
-                up.store(true, Ordering::Release);
+                number += 1;
+                current.store(number, Ordering::Release);
                 Event::Up { session_present: ack.session_present }
             }
-            Ok(MqttEvent::Incoming(Incoming::Publish(publish))) => Event::Publication(publish),
+            Ok(MqttEvent::Incoming(Incoming::Publish(publish))) => {
+                Event::Publication(Publication { born: number, publish })
+            }
             Ok(MqttEvent::Incoming(Incoming::SubAck(ack)))
                 if ack.return_codes.contains(&SubscribeReasonCode::Failure) =>
             {
@@ -138,12 +154,16 @@ async fn poll(mut connection: EventLoop, events: mpsc::Sender<Event>, up: Arc<At
             }
             Ok(_) => continue,
             Err(error) => {
-                up.store(false, Ordering::Release);
+                current.store(0, Ordering::Release);
+                // Its last words would come up after the next CONNACK, as if they had come on that connection.
+                connection.state.events.clear();
                 if events.send(Event::Down(describe(&error))).await.is_err() {
                     return;
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
+                // And so would acknowledgements that were handed over while it broke.
+                connection.clean();
                 continue;
             }
         };
@@ -167,7 +187,7 @@ fn describe(error: &ConnectionError) -> String {
 
 enum Chore {
     Subscribe(Vec<String>),
-    Ack(Publish),
+    Ack(Publication),
 }
 
 /// Hands requests to the client library, which may wait; the connection's task never does.
@@ -175,7 +195,7 @@ async fn pump(
     client: AsyncClient,
     mut chores: mpsc::Receiver<Chore>,
     mut outbound: mpsc::Receiver<Transmit>,
-    up: Arc<AtomicBool>,
+    current: Current,
 ) {
     loop {
         let sent = tokio::select! {
@@ -185,10 +205,12 @@ async fn pump(
                     let filters = filters.into_iter().map(|path| SubscribeFilter { path, qos: QoS::AtLeastOnce });
                     client.subscribe_many(filters).await
                 }
-                Chore::Ack(publish) => client.ack(&publish).await,
+                // By now its packet id may be that of another publication, which nobody has stored.
+                Chore::Ack(publication) if publication.born != current.load(Ordering::Acquire) => continue,
+                Chore::Ack(publication) => client.ack(&publication.publish).await,
             },
             Some(transmit) = outbound.recv() => {
-                if !up.load(Ordering::Acquire) {
+                if current.load(Ordering::Acquire) == 0 {
                     continue;
                 }
                 client.publish_bytes(transmit.topic, QoS::AtMostOnce, false, transmit.payload).await

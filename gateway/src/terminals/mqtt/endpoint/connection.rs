@@ -1,7 +1,8 @@
 //! One client's connection to the embedded endpoint: MQTT itself, and what this client may do.
 //!
-//! Sans-I/O. A publication is given out once and its PUBACK made only by `settle`. Before the login is answered nothing
-//! else is read. A subscription reaches the client's own commands or nothing.
+//! Sans-I/O. A publication is given out once and its PUBACK or PUBREC made only by `settle`. A client sends again what has
+//! not been answered only on a new connection, so one whose publication is given up is cut. Before the login is answered
+//! nothing else is read. A subscription reaches the client's own commands or nothing.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -10,11 +11,11 @@ use bytes::{Buf, Bytes, BytesMut};
 use mqtt_protocol_core::mqtt;
 use mqtt_protocol_core::mqtt::common::Cursor;
 use mqtt_protocol_core::mqtt::connection::{ConnectionOptions, Event as MqttEvent, TimerKind};
-use mqtt_protocol_core::mqtt::packet::GenericPacketTrait;
+use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait, Packet};
 use mqtt_protocol_core::mqtt::role;
 
 use super::super::topics::Topics;
-use super::packets::{Login, Publication, Receipt, Received, Refusal, Reply};
+use super::packets::{Login, Publication, Receipt, Received, Refusal, Reply, acknowledged};
 
 /// A client says who it is within this time.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,6 +25,8 @@ const LOGIN_BYTES: usize = 16 * 1024;
 const SILENCE: Duration = Duration::from_secs(600);
 /// Publications of QoS 1 and 2 that may wait for their acknowledgement at once.
 const IN_FLIGHT: u16 = 16;
+/// A client whose publication was given up is cut after this, so that one that is back at once does not spin.
+const GIVEN_UP_PAUSE: Duration = Duration::from_secs(1);
 
 /// Something for the shell.
 pub enum Event {
@@ -43,6 +46,8 @@ enum Phase {
     /// CONNECT is there, the answer is not.
     Asked,
     Admitted,
+    /// A publication was given up: nothing more is read.
+    GivenUp,
     Closed,
 }
 
@@ -54,6 +59,8 @@ pub struct Connection {
     serial: String,
     will: Option<(String, Vec<u8>)>,
     subscribed: BTreeSet<String>,
+    /// Packet ids of QoS 2 that are not settled: the library answers their repetitions by itself, and must not.
+    unsettled: BTreeSet<u16>,
     unread: BytesMut,
     before_login: usize,
     deadline: Instant,
@@ -77,6 +84,7 @@ impl Connection {
             serial: String::new(),
             will: None,
             subscribed: BTreeSet::new(),
+            unsettled: BTreeSet::new(),
             unread: BytesMut::new(),
             before_login: 0,
             deadline: now + LOGIN_TIMEOUT,
@@ -88,7 +96,7 @@ impl Connection {
 
     /// Bytes came from the socket.
     pub fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
-        if self.phase == Phase::Closed {
+        if matches!(self.phase, Phase::GivenUp | Phase::Closed) {
             return;
         }
         self.unread.extend_from_slice(bytes);
@@ -122,8 +130,23 @@ impl Connection {
         match receipt {
             Receipt::None => {}
             Receipt::Ack(packet_id) => self.reply(now, Reply::Puback { packet_id }),
-            Receipt::Rec(packet_id) => self.reply(now, Reply::Pubrec { packet_id }),
+            Receipt::Rec(packet_id) => {
+                self.unsettled.remove(&packet_id);
+                self.reply(now, Reply::Pubrec { packet_id });
+            }
         }
+    }
+
+    /// What was published is nowhere but with the client: if it waits for a receipt, the connection ends without one.
+    pub fn give_up(&mut self, now: Instant, receipt: Receipt) {
+        if receipt == Receipt::None || self.phase != Phase::Admitted {
+            return;
+        }
+        self.phase = Phase::GivenUp;
+        self.deadline = now + GIVEN_UP_PAUSE;
+        self.unread.clear();
+        // The terminal is still there; its will would say that it is not.
+        self.will = None;
     }
 
     /// Publishes to the client, if it has subscribed to the topic.
@@ -159,7 +182,8 @@ impl Connection {
             self.follow(now, events);
             self.close("keep-alive missed");
         } else if now >= self.deadline {
-            self.close("silent for too long");
+            let given_up = self.phase == Phase::GivenUp;
+            self.close(if given_up { "its publication was not taken" } else { "silent for too long" });
         }
     }
 
@@ -185,6 +209,7 @@ impl Connection {
         for event in events {
             match event {
                 MqttEvent::NotifyPacketReceived(packet) => self.receive(now, Received::of(packet)),
+                MqttEvent::RequestSendPacket { packet, .. } if self.is_too_early(&packet) => {}
                 MqttEvent::RequestSendPacket { packet, .. } => {
                     self.out.push_back(Bytes::from(packet.to_continuous_buffer()));
                 }
@@ -203,6 +228,11 @@ impl Connection {
         }
     }
 
+    /// Whether the packet acknowledges what is not settled.
+    fn is_too_early(&self, packet: &Packet) -> bool {
+        acknowledged(packet).is_some_and(|packet_id| self.unsettled.contains(&packet_id))
+    }
+
     fn receive(&mut self, now: Instant, packet: Received) {
         match (self.phase, packet) {
             (Phase::Silent, Received::Connect(mut login)) => {
@@ -210,13 +240,21 @@ impl Connection {
                 self.will = login.will.take();
                 self.events.push_back(Event::Login(login));
             }
-            (Phase::Admitted, Received::Publish(publication)) => self.events.push_back(Event::Publication(publication)),
+            (Phase::Admitted, Received::Publish(publication)) => {
+                if let Receipt::Rec(packet_id) = publication.receipt {
+                    self.unsettled.insert(packet_id);
+                }
+                self.events.push_back(Event::Publication(publication));
+            }
             (Phase::Admitted, Received::Subscribe { packet_id, filters }) => self.subscribe(now, packet_id, filters),
             (Phase::Admitted, Received::Unsubscribe { packet_id, filters }) => {
                 for filter in &filters {
                     self.subscribed.remove(filter);
                 }
                 self.reply(now, Reply::Unsuback { packet_id, count: filters.len() });
+            }
+            (Phase::Admitted, Received::Pubrel { packet_id }) if self.unsettled.contains(&packet_id) => {
+                self.close("PUBREL before its PUBREC");
             }
             (Phase::Admitted, Received::Pubrel { packet_id }) => self.reply(now, Reply::Pubcomp { packet_id }),
             (_, Received::Disconnect) => {

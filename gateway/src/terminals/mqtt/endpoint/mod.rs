@@ -1,7 +1,8 @@
 //! The embedded MQTT endpoint: terminals connect to the gateway itself, no broker between.
 //!
 //! One task per connection. A publication is answered after the commit; the next one of the same client is read after
-//! that, so a client that pushes faster than the disk slows down itself and nobody else.
+//! that, so a client that pushes faster than the disk slows down itself and nobody else. What is not kept gets no PUBACK:
+//! what the store refuses, the records of a terminal that waits for approval, noise beyond what is kept of it.
 
 mod connection;
 mod gate;
@@ -252,8 +253,12 @@ impl Client {
     async fn take(&mut self, publication: Publication) {
         let Publication { topic, payload, receipt } = publication;
         let taken = self.carry(&topic, payload.as_slice()).await;
-        if taken == Taken::Settled {
-            self.core.settle(self.shared.clock.instant(), receipt);
+        let now = self.shared.clock.instant();
+        match taken {
+            Taken::Settled => self.core.settle(now, receipt),
+            Taken::Refused | Taken::LeftWithSender => self.core.give_up(now, receipt),
+            // Cut, because another link has taken its place.
+            Taken::Gone => {}
         }
         while let Ok(transmit) = self.outbound.try_recv() {
             self.publish(&transmit);

@@ -107,6 +107,15 @@ fn publish(topic: &str, payload: &ArcPayload, qos: Qos, packet_id: Option<u16>) 
     Received::Publish(Publication { topic: topic.to_owned(), payload: payload.clone(), receipt })
 }
 
+/// The packet id of the QoS 2 publication that a packet for the client acknowledges.
+pub fn acknowledged(packet: &Packet) -> Option<u16> {
+    match packet {
+        Packet::V3_1_1Pubrec(p) => Some(p.packet_id()),
+        Packet::V5_0Pubrec(p) => Some(p.packet_id()),
+        _ => None,
+    }
+}
+
 /// Why a login is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {

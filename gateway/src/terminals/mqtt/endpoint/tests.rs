@@ -11,13 +11,14 @@ use mqtt_protocol_core::mqtt::result_code::{ConnectReturnCode, SubackReturnCode}
 use mqtt_protocol_core::mqtt::role;
 
 use super::connection::{Connection, Event};
-use super::packets::{Login, Publication, Refusal};
+use super::packets::{Login, Publication, Receipt, Refusal};
 use crate::clock::Clock;
 use crate::punch::UnixMs;
 use crate::terminals::mqtt::topics::Topics;
 
 const SERIAL: &str = "1306612";
 const MAX_PACKET: u32 = 256 * 1024;
+const PUBREC: u8 = 5;
 
 /// A client and the endpoint's end of its connection.
 struct Wire {
@@ -26,6 +27,8 @@ struct Wire {
     server: Connection,
     /// What the client received.
     received: Vec<Packet>,
+    /// The type of each packet to the client, also of one that it did not expect.
+    types: Vec<u8>,
     logins: Vec<Login>,
     publications: Vec<Publication>,
     foreign: usize,
@@ -41,6 +44,7 @@ impl Wire {
             client: mqtt::Connection::new(version),
             server: Connection::new(now, topics, MAX_PACKET),
             received: vec![],
+            types: vec![],
             logins: vec![],
             publications: vec![],
             foreign: 0,
@@ -55,6 +59,7 @@ impl Wire {
         wire.server.admit(wire.now, SERIAL);
         wire.settle();
         wire.received.clear();
+        wire.types.clear();
         wire
     }
 
@@ -94,6 +99,7 @@ impl Wire {
             }
         }
         while let Some(bytes) = self.server.poll_transmit() {
+            self.types.push(bytes[0] >> 4);
             let mut cursor = Cursor::new(&bytes[..]);
             for event in self.client.recv(&mut cursor) {
                 if let MqttEvent::NotifyPacketReceived(packet) = event {
@@ -117,6 +123,17 @@ impl Wire {
             }
         };
         self.send(packet.unwrap().into());
+    }
+
+    /// A record that the client publishes with this quality, and may repeat.
+    fn waiting_for_a_receipt(&mut self, qos: Qos) -> Vec<u8> {
+        let id = self.packet_id();
+        let builder = v3_1_1::Publish::builder().topic_name("mqtt/face/1306612/Rec").unwrap().qos(qos).packet_id(id);
+        builder.payload(b"x").build().unwrap().to_continuous_buffer()
+    }
+
+    fn exactly_once(&mut self) -> Vec<u8> {
+        self.waiting_for_a_receipt(Qos::ExactlyOnce)
     }
 
     fn subscribe(&mut self, filters: &[&str]) -> Vec<SubackReturnCode> {
@@ -199,6 +216,55 @@ fn quality_two_is_acknowledged_in_two_steps() {
     let id = rec.packet_id();
     wire.send(v3_1_1::Pubrel::builder().packet_id(id).build().unwrap().into());
     assert!(matches!(wire.received.as_slice(), [_, Packet::V3_1_1Pubcomp(_)]));
+}
+
+/// The library answers a repeated packet id of quality 2 by itself.
+#[test]
+fn a_repetition_is_not_answered_before_the_first_is_settled() {
+    let mut wire = Wire::admitted();
+    let publish = wire.exactly_once();
+    wire.feed(&[publish.clone(), publish.clone()].concat());
+    wire.feed(&publish);
+    assert_eq!((wire.types.as_slice(), wire.publications.len()), (&[][..], 1));
+    let receipt = wire.publications[0].receipt;
+    wire.server.settle(wire.now, receipt);
+    wire.feed(&publish);
+    assert_eq!(wire.types, [PUBREC, PUBREC]);
+    assert_eq!((wire.publications.len(), wire.closed), (1, None));
+}
+
+#[test]
+fn a_release_before_the_first_step_is_not_answered_and_ends_the_connection() {
+    let mut wire = Wire::admitted();
+    let publish = wire.exactly_once();
+    wire.feed(&publish);
+    let Receipt::Rec(id) = wire.publications[0].receipt else { panic!("quality 2") };
+    wire.feed(&v3_1_1::Pubrel::builder().packet_id(id).build().unwrap().to_continuous_buffer());
+    assert_eq!(wire.types, [0; 0]);
+    assert!(wire.closed.is_some());
+}
+
+#[test]
+fn what_was_not_taken_ends_the_connection_unanswered_and_comes_again_on_the_next() {
+    for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        let mut wire = Wire::admitted();
+        let publish = wire.waiting_for_a_receipt(qos);
+        wire.feed(&publish);
+        let receipt = wire.publications[0].receipt;
+        wire.server.give_up(wire.now, receipt);
+        wire.settle();
+        wire.feed(&publish);
+        assert_eq!((wire.publications.len(), wire.closed), (1, None), "a client that is back at once would spin");
+        wire.wait(Duration::from_secs(1));
+        assert_eq!((wire.types.as_slice(), wire.closed.is_some()), (&[][..], true), "{qos:?}");
+        assert_eq!(wire.server.take_will(), None, "the terminal is still there");
+    }
+    let mut wire = Wire::admitted();
+    wire.publish("mqtt/face/1306612/Rec", b"x", Qos::AtMostOnce);
+    let receipt = wire.publications[0].receipt;
+    wire.server.give_up(wire.now, receipt);
+    wire.wait(Duration::from_secs(1));
+    assert_eq!(wire.closed, None, "nobody waits for an answer");
 }
 
 #[test]

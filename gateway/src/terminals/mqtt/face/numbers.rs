@@ -1,8 +1,10 @@
 //! A terminal's record numbers: holes in them are asked for again, and what does not come is a gap.
 //!
-//! The first number seen after the start is taken as the beginning; nothing is known about those before it.
+//! What was stored before the start is told by a [`Past`]; records that come before that wait for it. The first number of
+//! a terminal without a past is taken as the beginning; nothing is known about those before it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use crate::punch::UnixMs;
@@ -13,6 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const MARGIN_MS: i64 = 5 * 60 * 1000;
 /// Holes followed at once; a terminal with more loses the oldest to a gap early.
 const MAX_HOLES: usize = 32;
+/// Records that may come before the past is known; with more, the first of them is the beginning.
+const MAX_EARLY: usize = 10_000;
 /// How often a terminal is asked for one hole before it is given up.
 const MAX_REQUESTS: u8 = 3;
 
@@ -35,23 +39,86 @@ pub enum Action {
     GiveUp { first: u64, last: u64, reason: &'static str },
 }
 
+/// What the store has of a terminal's records from before the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// Numbers and times of the last ones, in the order in which they were stored.
+    pub records: Vec<(u64, UnixMs)>,
+    /// Records made before this may have been stored before those.
+    pub since: Option<UnixMs>,
+    /// Missing records that are told of already.
+    pub gaps: Vec<RangeInclusive<u64>>,
+}
+
+/// How a gap says which records of a terminal are missing.
+pub fn gap_text(serial: &str, first: u64, last: u64) -> String {
+    format!("terminal {serial} records {first} to {last}")
+}
+
+/// The records that such a text names; more may follow behind a colon.
+pub fn named_in(text: &str, serial: &str) -> Option<RangeInclusive<u64>> {
+    let numbers = text.strip_prefix("terminal ")?.strip_prefix(serial)?.strip_prefix(" records ")?;
+    let numbers = numbers.split_once(':').map_or(numbers, |(numbers, _)| numbers);
+    let (first, last) = numbers.split_once(" to ")?;
+    Some(first.parse().ok()?..=last.parse().ok()?)
+}
+
 /// The record numbers of one terminal.
 #[derive(Default)]
 pub struct Numbers {
+    /// Records that came before the past is known; `None` once it is.
+    early: Option<Vec<(u64, UnixMs)>>,
+    /// A hole behind a record made before this may be none: see [`Past::since`].
+    unsure_before: Option<UnixMs>,
     highest: Option<(u64, UnixMs)>,
     holes: BTreeMap<u64, Hole>,
     given_up: VecDeque<Action>,
 }
 
 impl Numbers {
+    /// Of a terminal whose past will be told.
+    pub fn expecting_a_past() -> Numbers {
+        Numbers { early: Some(Vec::new()), ..Numbers::default() }
+    }
+
+    /// What the store has. The holes in it that are no gaps yet get their time from the beginning.
+    pub fn recall(&mut self, now: Instant, past: &Past) {
+        let Some(early) = self.early.take() else { return };
+        self.unsure_before = past.since;
+        for &(number, time) in &past.records {
+            self.see(now, number, time);
+        }
+        // What was given up then was told then.
+        self.given_up.clear();
+        let is_told = |first, last| past.gaps.iter().any(|gap| gap.contains(&first) && gap.contains(&last));
+        self.holes.retain(|first, hole| !is_told(*first, hole.last));
+        for (number, time) in early {
+            self.handle_record(now, number, time);
+        }
+    }
+
     /// A record with this number, taken at `time` by the terminal's clock, is stored.
     pub fn handle_record(&mut self, now: Instant, number: u64, time: UnixMs) {
+        match &mut self.early {
+            Some(early) if early.len() < MAX_EARLY => return early.push((number, time)),
+            Some(_) => self.recall(now, &Past::default()),
+            None => {}
+        }
+        let before = self.highest;
+        self.see(now, number, time);
+        if self.highest != before {
+            self.unsure_before = None;
+        }
+    }
+
+    fn see(&mut self, now: Instant, number: u64, time: UnixMs) {
         let Some((highest, last_time)) = self.highest else {
             self.highest = Some((number, time));
             return;
         };
         if number > highest {
-            if number > highest + 1 {
+            let is_sure = self.unsure_before.is_none_or(|before| last_time >= before);
+            if number > highest + 1 && is_sure {
                 self.open(now, highest + 1, number - 1, (last_time, time));
             }
             self.highest = Some((number, time));
@@ -148,79 +215,5 @@ impl Numbers {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::Clock;
-
-    fn start() -> Instant {
-        Clock::manual(UnixMs(0)).instant()
-    }
-
-    fn numbers(now: Instant, seen: &[u64]) -> Numbers {
-        let mut numbers = Numbers::default();
-        for &number in seen {
-            numbers.handle_record(now, number, UnixMs(number as i64 * 60_000));
-        }
-        numbers
-    }
-
-    #[test]
-    fn a_hole_that_closes_by_itself_is_nobodys_business() {
-        let now = start();
-        let mut numbers = numbers(now, &[1, 2, 5, 4, 3, 6]);
-        assert_eq!(numbers.poll_timeout(), None);
-        assert_eq!(numbers.poll_action(now + PATIENCE * 2, true), None);
-    }
-
-    #[test]
-    fn a_hole_is_asked_for_once_and_then_it_is_a_gap() {
-        let now = start();
-        let mut numbers = numbers(now, &[1, 2, 6]);
-        assert_eq!(numbers.poll_action(now, true), None);
-        let late = now + PATIENCE;
-        assert_eq!(numbers.poll_action(late, false), None, "an absent terminal is not asked");
-        let ask = Action::Ask { from: UnixMs(120_000 - MARGIN_MS), to: UnixMs(360_000 + MARGIN_MS) };
-        assert_eq!(numbers.poll_action(late, true), Some(ask));
-        assert_eq!(numbers.poll_action(late, true), None, "one request at a time");
-        numbers.handle_asked(late, true);
-        numbers.handle_record(late, 4, UnixMs(240_000));
-        let reason = "not pushed again on request";
-        let later = late + PATIENCE;
-        assert_eq!(numbers.poll_action(later, true), Some(Action::GiveUp { first: 3, last: 3, reason }));
-        assert_eq!(numbers.poll_action(later, true), Some(Action::GiveUp { first: 5, last: 5, reason }));
-        assert_eq!(numbers.poll_action(later, true), None);
-    }
-
-    #[test]
-    fn a_terminal_that_never_answers_is_given_up_after_three_requests() {
-        let mut now = start();
-        let mut numbers = numbers(now, &[1, 3]);
-        for _ in 0..3 {
-            now += PATIENCE;
-            assert!(matches!(numbers.poll_action(now, true), Some(Action::Ask { .. })));
-            numbers.handle_asked(now, false);
-        }
-        now += PATIENCE;
-        let reason = "requests not answered";
-        assert_eq!(numbers.poll_action(now, true), Some(Action::GiveUp { first: 2, last: 2, reason }));
-    }
-
-    #[test]
-    fn a_factory_reset_starts_the_numbers_again() {
-        let now = start();
-        let mut numbers = numbers(now, &[100, 102]);
-        numbers.handle_record(now, 1, UnixMs(200 * 60_000));
-        let reason = "the terminal counts from the beginning again";
-        assert_eq!(numbers.poll_action(now, true), Some(Action::GiveUp { first: 101, last: 101, reason }));
-        numbers.handle_record(now, 2, UnixMs(201 * 60_000));
-        assert_eq!(numbers.poll_timeout(), None);
-    }
-
-    #[test]
-    fn an_old_record_sent_again_changes_nothing() {
-        let now = start();
-        let mut numbers = numbers(now, &[5, 6, 7, 6, 5, 7, 8]);
-        assert_eq!(numbers.poll_timeout(), None);
-        assert_eq!(numbers.poll_action(now + PATIENCE, true), None);
-    }
-}
+#[path = "numbers_tests.rs"]
+mod tests;

@@ -30,7 +30,7 @@ pub struct Presence {
     /// The silence has been reported.
     reported: bool,
     greetings: VecDeque<Instant>,
-    /// The next greeting belongs to a replacement that has been counted.
+    /// The next greeting belongs to a connection that has been judged already.
     counted: bool,
     clash: Option<Instant>,
 }
@@ -80,11 +80,11 @@ impl Presence {
         self.online = false;
     }
 
-    /// One connection took the place of another; its greeting follows.
-    pub fn handle_replacement(&mut self, now: Instant) -> Option<Change> {
-        let change = self.count(now);
+    /// A connection stands and its greeting follows. Whoever pushes another off `replaced` it; one that only came back
+    /// did not.
+    pub fn handle_link(&mut self, now: Instant, replaced: bool) -> Option<Change> {
         self.counted = true;
-        change
+        if replaced { self.count(now) } else { None }
     }
 
     /// The terminal says that it is there.

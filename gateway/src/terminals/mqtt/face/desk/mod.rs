@@ -3,6 +3,7 @@
 //!
 //! A session's lock is held for one call and never across a wait. What a slow terminal does not take is not kept for it.
 
+mod recalling;
 mod storing;
 
 use std::collections::{HashMap, VecDeque};
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use self::storing::StoreRequest;
 use super::super::topics::{Topic, Topics};
 use super::Now;
-use super::session::{Event, OrderNo, Session, Transmit};
+use super::session::{Disposal, Event, OrderNo, Session, Transmit};
 use crate::ops::alarms::Kind;
 use crate::terminals::Context;
 use crate::terminals::hub::{Order, OrderError, OrderSlip, Terminal};
@@ -65,6 +66,8 @@ pub enum Taken {
     Settled,
     /// The store did not take it: acknowledge nothing.
     Refused,
+    /// It is not kept here: its sender has the only copy.
+    LeftWithSender,
     /// The terminal has another link by now, or none: nothing was done.
     Gone,
 }
@@ -108,7 +111,9 @@ impl Desk {
             if terminal.protocol == PROTOCOL
                 && let Ok(entry) = desk.entry(&terminal.serial)
             {
-                desk.settle(&entry, &mut entry.lock());
+                let mut state = entry.lock();
+                state.session.expect_past();
+                desk.settle(&entry, &mut state);
             }
         }
         (Arc::new(desk), Orders(orders))
@@ -168,24 +173,26 @@ impl Desk {
     /// Carries a publication to its session and what follows to the store. Returns after the commit.
     pub async fn take(&self, serial: &str, number: LinkNo, topic: Topic<'_>, payload: &[u8]) -> Taken {
         let Some(entry) = self.existing(serial) else { return Taken::Gone };
-        let now = Now::of(&self.context.clock);
-        let requests = {
-            let mut state = entry.lock();
-            if state.link.as_ref().is_none_or(|(current, _)| *current != number) {
-                return Taken::Gone;
-            }
-            state.touched = now.instant;
-            self.adopt(now, &mut state, serial);
-            state.session.handle_publication(now, topic, payload);
-            self.settle(&entry, &mut state);
-            // Under the same lock: what another task took away would look settled here.
-            std::mem::take(&mut state.requests)
-        };
-        self.store(&entry, requests, now.instant).await
+        let (disposal, taken) = self
+            .attend(&entry, |state, now| {
+                state.link.as_ref().filter(|(current, _)| *current == number)?;
+                state.touched = now.instant;
+                Some(state.session.handle_publication(now, topic, payload))
+            })
+            .await;
+        match disposal {
+            None => Taken::Gone,
+            Some(Disposal::LeftWithSender) if taken == Taken::Settled => Taken::LeftWithSender,
+            Some(Disposal::Done | Disposal::LeftWithSender) => taken,
+        }
     }
 
-    /// Keeps the sessions' timeouts and serves the console's orders, until `shutdown`.
-    pub async fn run(&self, mut orders: Orders, shutdown: CancellationToken) {
+    /// Keeps the sessions' timeouts and serves the console's orders, until `shutdown`. Intake does not wait for the past.
+    pub async fn run(&self, orders: Orders, shutdown: CancellationToken) {
+        tokio::join!(self.serve(orders, &shutdown), shutdown.run_until_cancelled(self.recall()));
+    }
+
+    async fn serve(&self, mut orders: Orders, shutdown: &CancellationToken) {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -197,45 +204,52 @@ impl Desk {
 
     async fn tick(&self) {
         let entries: Vec<Arc<Entry>> = self.lock_entries().values().cloned().collect();
-        let now = Now::of(&self.context.clock);
         for entry in entries {
-            let requests = {
-                let mut state = entry.lock();
-                self.adopt(now, &mut state, &entry.serial);
+            let on_time = |state: &mut State, now: Now| {
                 if state.session.poll_timeout().is_some_and(|at| at <= now.instant) {
                     state.session.handle_timeout(now);
                 }
-                self.settle(&entry, &mut state);
-                std::mem::take(&mut state.requests)
             };
-            self.store(&entry, requests, now.instant).await;
+            self.attend(&entry, on_time).await;
         }
     }
 
     async fn order(&self, slip: OrderSlip) {
-        let Some(entry) = self.existing(&slip.serial) else {
-            let _ = slip.done.send(Err(OrderError::Offline(slip.serial)));
-            return;
-        };
-        let now = Now::of(&self.context.clock);
-        let requests = {
-            let mut state = entry.lock();
-            let unvouched = state.link.as_ref().is_some_and(|(_, link)| !link.vouched);
-            if slip.order == Order::Adopted && unvouched {
-                let reason = "it logged in without a password: set [mqtt] password_file, or trust_client_id";
-                let refused = OrderError::Refused { terminal: slip.serial, reason: reason.to_owned() };
-                let _ = slip.done.send(Err(refused));
-                return;
+        match self.existing(&slip.serial) {
+            Some(entry) => {
+                self.attend(&entry, |state, now| self.give(state, now, slip)).await;
             }
+            None => drop(slip.done.send(Err(OrderError::Offline(slip.serial)))),
+        }
+    }
+
+    fn give(&self, state: &mut State, now: Now, slip: OrderSlip) {
+        let OrderSlip { serial, order, done } = slip;
+        let unvouched = state.link.as_ref().is_some_and(|(_, link)| !link.vouched);
+        if order == Order::Adopted && unvouched {
+            let reason = "it logged in without a password: set [mqtt] password_file, or trust_client_id";
+            let _ = done.send(Err(OrderError::Refused { terminal: serial, reason: reason.to_owned() }));
+            return;
+        }
+        let number = OrderNo(self.next_number());
+        state.orders.retain(|_, done| !done.is_closed());
+        state.orders.insert(number, done);
+        state.session.handle_order(now, number, order);
+    }
+
+    /// Something happens to a session, and what follows from it is carried out and stored.
+    async fn attend<T>(&self, entry: &Entry, happen: impl FnOnce(&mut State, Now) -> T) -> (T, Taken) {
+        let now = Now::of(&self.context.clock);
+        let (outcome, requests) = {
+            let mut state = entry.lock();
             self.adopt(now, &mut state, &entry.serial);
-            let number = OrderNo(self.next_number());
-            state.orders.retain(|_, done| !done.is_closed());
-            state.orders.insert(number, slip.done);
-            state.session.handle_order(now, number, slip.order);
-            self.settle(&entry, &mut state);
-            std::mem::take(&mut state.requests)
+            let outcome = happen(&mut state, now);
+            self.settle(entry, &mut state);
+            // Under the same lock: what another task took away would look settled here.
+            (outcome, std::mem::take(&mut state.requests))
         };
-        self.store(&entry, requests, now.instant).await;
+        let taken = self.store(entry, requests, now.instant).await;
+        (outcome, taken)
     }
 
     /// Tells a session that its terminal has been approved, when it has.
@@ -353,3 +367,6 @@ impl Entry {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,9 +5,11 @@ use std::time::Duration;
 use super::super::Now;
 use super::super::codec::Down;
 use super::super::errands::{Done, Errand, Failure, OrderNo};
+use super::super::numbers::gap_text;
 use super::super::presence::Change;
 use super::super::record::wall_time;
-use super::{Event, Session, Waiting};
+use super::storing::Waiting;
+use super::{Event, Session};
 use crate::ops::alarms::{Kind, Severity};
 use crate::punch::{Fact, Gap, GapKind};
 use crate::terminals::hub::OrderError;
@@ -32,6 +34,12 @@ impl Session {
             self.request_time(now);
         }
         self.errands.request(Errand::SwitchOnResume, None);
+    }
+
+    /// The link is gone: what was to be done is begun anew after the next greeting.
+    pub(super) fn drop_errands(&mut self) {
+        self.errands.drop_link();
+        self.greeted = None;
     }
 
     pub(super) fn request_time(&mut self, now: Now) {
@@ -67,7 +75,7 @@ impl Session {
             at: now.wall,
             count: Some(count),
             kind: GapKind::RecordNumbers,
-            detail: format!("terminal {} records {first} to {last}: {reason}", self.serial),
+            detail: format!("{}: {reason}", gap_text(&self.serial, first, last)),
         });
         self.store(Waiting::Gap { first, last }, fact, None);
     }

@@ -2,10 +2,13 @@
 //!
 //! Sans-I/O: `handle_*` something happened, `poll_*` what to do next. A record's `PushAck` is made in `handle_stored` and
 //! nowhere else, from a token that only a store request gives out. A terminal that is not known gets nothing: no
-//! greeting, no command, no acknowledgement. Survives reconnections; knows nothing about sockets.
+//! greeting, no command, no acknowledgement. `PushAck` acknowledges a record and a PUBACK only its transport; but firmware
+//! with `PushAck` switched off may erase a record on a PUBACK, so what is kept nowhere here is left with its sender.
+//! Survives reconnections; knows nothing about sockets.
 
 mod care;
 mod pushes;
+mod storing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -13,13 +16,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use jiff::tz::Offset;
 
+pub use self::storing::StoreToken;
+use self::storing::Waiting;
 use super::super::topics::{self, OwnKind, Topic};
 use super::Now;
-use super::codec::{self, Answer, Down, Message, PushKind};
+use super::codec::{self, Answer, Down, Message};
 pub use super::errands::OrderNo;
 use super::errands::{Errand, Errands};
 use super::lenient::EchoId;
-use super::numbers::{Action, Numbers};
+use super::numbers::{Action, Numbers, Past};
 use super::presence::Presence;
 use super::skew::Skew;
 use crate::ops::alarms::{Kind, Severity};
@@ -30,15 +35,20 @@ use crate::terminals::hub::{Order, OrderError, Terminal};
 /// The terminals' clocks are set again this often.
 const SET_TIME_EVERY: Duration = Duration::from_secs(24 * 3600);
 
-/// Names a store request until its outcome is handed back; not copied, so that it is answered once.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub struct StoreToken(u64);
-
 /// A message to publish to the terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit {
     pub topic: String,
     pub payload: Bytes,
+}
+
+/// Where a publication is once everything that it wanted stored is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposal {
+    /// Stored, or nothing that anybody could miss.
+    Done,
+    /// With its sender and nowhere else: no receipt, on which firmware may erase its copy.
+    LeftWithSender,
 }
 
 /// Something for the shell to carry out.
@@ -67,20 +77,6 @@ pub enum Event {
     },
     /// The terminal spoke for another one; dropped.
     Foreign,
-}
-
-enum Waiting {
-    Push {
-        kind: PushKind,
-        id: EchoId,
-        number: Option<(u64, UnixMs)>,
-    },
-    /// Kept as evidence; there is nothing to acknowledge.
-    Silent,
-    Gap {
-        first: u64,
-        last: u64,
-    },
 }
 
 /// The session of one terminal.
@@ -145,6 +141,17 @@ impl Session {
         session
     }
 
+    /// The store may have records of it from before the start; `handle_past` follows.
+    pub fn expect_past(&mut self) {
+        self.numbers = Numbers::expecting_a_past();
+    }
+
+    /// What the store has of it.
+    pub fn handle_past(&mut self, now: Now, past: &Past) {
+        self.numbers.recall(now.instant, past);
+        self.drain(now);
+    }
+
     /// Whether it may deliver.
     pub fn is_known(&self) -> bool {
         self.terminal.is_some()
@@ -172,10 +179,10 @@ impl Session {
     pub fn handle_link(&mut self, now: Now, via: &str, replaced: bool) {
         self.via = via.to_owned();
         if replaced {
-            self.errands.drop_link();
-            let change = self.presence.handle_replacement(now.instant);
-            self.report(change);
+            self.drop_errands();
         }
+        let change = self.presence.handle_link(now.instant, replaced);
+        self.report(change);
         self.events.push_back(Event::Status);
         self.drain(now);
     }
@@ -183,7 +190,7 @@ impl Session {
     /// The connection broke.
     pub fn handle_link_lost(&mut self, now: Now) {
         self.presence.handle_link_lost();
-        self.errands.drop_link();
+        self.drop_errands();
         self.transmits.clear();
         self.events.push_back(Event::Status);
         self.drain(now);
@@ -225,26 +232,27 @@ impl Session {
     }
 
     /// A publication of this terminal, on one of its own topics or on a shared one.
-    pub fn handle_publication(&mut self, now: Now, topic: Topic<'_>, payload: &[u8]) {
+    pub fn handle_publication(&mut self, now: Now, topic: Topic<'_>, payload: &[u8]) -> Disposal {
         self.last_seen = Some(now.wall);
         self.prefix.clear();
         self.prefix.push_str(topic.prefix());
         let text = codec::readable(payload);
-        match Message::decode(&text) {
+        let disposal = match Message::decode(&text) {
             Ok(message) => self.handle_message(now, topic, &message),
             Err(error) => self.handle_noise(now, topic, &text, &error.to_string()),
-        }
+        };
         self.events.push_back(Event::Status);
         self.drain(now);
+        disposal
     }
 
-    fn handle_message(&mut self, now: Now, topic: Topic<'_>, message: &Message<'_>) {
+    fn handle_message(&mut self, now: Now, topic: Topic<'_>, message: &Message<'_>) -> Disposal {
         let named = message.terminal();
         if named.as_deref().is_some_and(|named| named != self.serial) {
             match topic {
                 Topic::Shared { .. } => {
                     self.events.push_back(Event::Foreign);
-                    return;
+                    return Disposal::Done;
                 }
                 // The topic is bound to the terminal, the text in the message is not.
                 Topic::Own { .. } => tracing::debug!(serial = self.serial, named, "message names another terminal"),
@@ -252,24 +260,25 @@ impl Session {
         }
         if message.operator == "Offline" {
             let change = self.presence.handle_farewell();
-            self.errands.drop_link();
+            self.drop_errands();
             self.report(change);
-            return;
+            return Disposal::Done;
         }
         let change = self.presence.handle_sign(now.instant);
         self.report(change);
         match (message.operator.as_str(), topic) {
             ("Online", _) => self.handle_online(now, message),
             ("HeartBeat", _) => self.measure(now, message.info.text("time")),
-            _ if self.terminal.is_none() => {}
-            ("RecPush", Topic::Own { .. }) => self.handle_record(now, message),
-            ("StrSnapPush", Topic::Own { .. }) => self.handle_snap(now, message),
+            (_, Topic::Own { kind: OwnKind::Ack, .. } | Topic::Shared { .. }) if self.terminal.is_none() => {}
             (_, Topic::Own { kind: OwnKind::Ack, .. }) => self.handle_answer(now, message),
-            (operator, Topic::Own { .. }) => {
-                self.quarantine(now, message.evidence(), None, &format!("unknown operator {operator}"));
-            }
             (operator, Topic::Shared { .. }) => tracing::warn!(serial = self.serial, operator, "unknown operator"),
+            ("RecPush", Topic::Own { .. }) => return self.handle_record(now, message),
+            ("StrSnapPush", Topic::Own { .. }) => return self.handle_snap(now, message),
+            (operator, Topic::Own { .. }) => {
+                return self.quarantine(now, message.evidence(), None, &format!("unknown operator {operator}"));
+            }
         }
+        Disposal::Done
     }
 
     fn handle_online(&mut self, now: Now, message: &Message<'_>) {
@@ -304,35 +313,6 @@ impl Session {
         if let Some(version) = answer.info.text("Version").or_else(|| answer.info.text("version")) {
             self.health.insert("firmware".to_owned(), version);
         }
-    }
-
-    fn store(&mut self, waiting: Waiting, fact: Fact, photo: Option<Vec<u8>>) {
-        self.last_token += 1;
-        self.waiting.insert(self.last_token, waiting);
-        let token = StoreToken(self.last_token);
-        self.events.push_back(Event::Store { token, fact: Box::new(fact), photo: photo.map(Bytes::from) });
-    }
-
-    /// The fact is durable: the terminal may forget its copy.
-    pub fn handle_stored(&mut self, now: Now, token: StoreToken) {
-        match self.waiting.remove(&token.0) {
-            Some(Waiting::Push { kind, id, number }) => {
-                if let Some((number, time)) = number {
-                    self.numbers.handle_record(now.instant, number, time);
-                }
-                self.transmit(&Down::PushAck { kind, id }, None);
-            }
-            Some(Waiting::Gap { .. } | Waiting::Silent) | None => {}
-        }
-        self.drain(now);
-    }
-
-    /// Nothing was stored: nothing is acknowledged, and the terminal sends it again.
-    pub fn handle_not_stored(&mut self, now: Now, token: StoreToken) {
-        if let Some(Waiting::Gap { first, last }) = self.waiting.remove(&token.0) {
-            self.numbers.put_back(now.instant, first, last);
-        }
-        self.drain(now);
     }
 
     pub fn poll_transmit(&mut self) -> Option<Transmit> {

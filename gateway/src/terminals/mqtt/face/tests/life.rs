@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::super::super::topics::OwnKind;
+use super::super::session::Disposal;
 use super::{Bench, NOON, fixture, terminal};
 use crate::config::DirectionRule;
 use crate::ops::alarms::Kind;
@@ -82,6 +83,29 @@ fn a_pending_terminal_gets_nothing_at_all() {
     let status = bench.session.status();
     assert!(status.pending);
     assert_eq!(status.id.as_str(), "1306612");
+}
+
+/// Where `PushAck` is switched off, firmware may take the PUBACK for it.
+#[test]
+fn a_pending_terminals_records_stay_with_it() {
+    let mut bench = Bench::with(None, NOON);
+    for greeting in ["basic_online", "heartbeat", "basic_offline_graceful"] {
+        assert_eq!(bench.hear_shared(&fixture(greeting)), Disposal::Done, "{greeting}");
+    }
+    assert_eq!(bench.hear(OwnKind::Ack, &fixture("ack_pushack_ack")), Disposal::Done);
+    let record = fixture("rec_recpush_terminal");
+    for (kind, payload) in [
+        (OwnKind::Rec, record.as_str()),
+        (OwnKind::Rec, &record[..400]),
+        (OwnKind::Snap, &fixture("snap_strsnappush")),
+        (OwnKind::Card, r#"{"operator":"CardPush","info":{}}"#),
+        (OwnKind::IdCard, ""),
+    ] {
+        assert_eq!(bench.hear(kind, payload), Disposal::LeftWithSender, "{kind:?} {payload}");
+    }
+    let now = bench.now();
+    bench.session.handle_adopted(now, terminal(DirectionRule::In));
+    assert_eq!(bench.hear(OwnKind::Rec, &record), Disposal::Done);
 }
 
 #[test]
@@ -163,6 +187,32 @@ fn five_greetings_a_minute_are_only_a_bad_link() {
         bench.wait(Duration::from_secs(13));
     }
     assert!(!bench.alarmed(Kind::TerminalCloned));
+}
+
+#[test]
+fn a_terminal_that_is_cut_and_comes_back_is_no_second_terminal() {
+    let mut bench = Bench::new();
+    for _ in 0..20 {
+        let now = bench.now();
+        bench.session.handle_link(now, "127.0.0.1:40000", false);
+        bench.hear_shared(&fixture("basic_online"));
+        bench.wait(Duration::from_secs(1));
+        let now = bench.now();
+        bench.session.handle_link_lost(now);
+    }
+    assert!(!bench.alarmed(Kind::TerminalCloned));
+}
+
+#[test]
+fn what_was_to_be_done_at_a_terminal_is_done_when_its_link_comes_back_at_once() {
+    let mut bench = Bench::new();
+    for _ in 0..2 {
+        bench.hear_shared(&fixture("basic_online"));
+        assert_eq!(bench.operators(), ["Online-Ack", "SetSysTime"]);
+        let now = bench.now();
+        bench.session.handle_link_lost(now);
+        bench.wait(Duration::from_secs(1));
+    }
 }
 
 #[test]

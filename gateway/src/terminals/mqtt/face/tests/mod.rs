@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::super::topics::{OwnKind, Topic};
 use super::Now;
 use super::errands::OrderNo;
-use super::session::{Event, Session, StoreToken};
+use super::session::{Disposal, Event, Session, StoreToken};
 use crate::clock::Clock;
 use crate::config::DirectionRule;
 use crate::ops::alarms::Kind;
@@ -77,17 +77,20 @@ impl Bench {
     }
 
     /// The terminal publishes on a topic of its own.
-    pub fn hear(&mut self, kind: OwnKind, payload: &str) {
-        let now = self.now();
-        self.session.handle_publication(now, Topic::Own { prefix: PREFIX, id: SERIAL, kind }, payload.as_bytes());
-        self.collect();
+    pub fn hear(&mut self, kind: OwnKind, payload: &str) -> Disposal {
+        self.publish(Topic::Own { prefix: PREFIX, id: SERIAL, kind }, payload)
     }
 
     /// The terminal publishes on a shared topic.
-    pub fn hear_shared(&mut self, payload: &str) {
+    pub fn hear_shared(&mut self, payload: &str) -> Disposal {
+        self.publish(Topic::Shared { prefix: PREFIX }, payload)
+    }
+
+    fn publish(&mut self, topic: Topic<'_>, payload: &str) -> Disposal {
         let now = self.now();
-        self.session.handle_publication(now, Topic::Shared { prefix: PREFIX }, payload.as_bytes());
+        let disposal = self.session.handle_publication(now, topic, payload.as_bytes());
         self.collect();
+        disposal
     }
 
     /// The terminal's wall clock, which is right.

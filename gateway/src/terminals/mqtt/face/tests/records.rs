@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::super::super::topics::OwnKind;
+use super::super::session::Disposal;
 use super::{Bench, fixture, terminal};
 use crate::config::DirectionRule;
 use crate::ops::alarms::Kind;
@@ -226,6 +227,18 @@ fn noise_without_end_fills_no_disk() {
         bench.hear(OwnKind::Rec, &format!("noise {noise}"));
     }
     assert_eq!(bench.commit().len(), 1);
+}
+
+#[test]
+fn noise_that_is_not_kept_stays_with_its_sender() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.hear(OwnKind::Rec, "{one"), Disposal::Done);
+    assert_eq!(bench.hear(OwnKind::Rec, "{two"), Disposal::LeftWithSender);
+    assert_eq!(bench.hear(OwnKind::Card, r#"{"operator":"CardPush","info":{}}"#), Disposal::LeftWithSender);
+    assert_eq!(bench.hear(OwnKind::Rec, &record(json!({ "RecordID": "absent" }))), Disposal::LeftWithSender);
+    assert_eq!(bench.hear(OwnKind::Rec, &record(json!({}))), Disposal::Done);
+    bench.wait(std::time::Duration::from_secs(10));
+    assert_eq!(bench.hear(OwnKind::Rec, "{two"), Disposal::Done);
 }
 
 #[test]
