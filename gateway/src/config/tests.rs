@@ -48,8 +48,16 @@ fn every_default_that_the_example_shows_is_the_real_one() {
     let site = Site::with_secrets();
     let plain = site.parse(WHOLE).unwrap();
     // Take the comment from every "# key = value" except those that choose something else than the default.
-    let others =
-        ["broker", "client_id", "username", "password_file", "corp_key_file", "upload_from", "trust_client_id"];
+    let others = [
+        "broker",
+        "client_id",
+        "username",
+        "password_file",
+        "corp_key_file",
+        "upload_from",
+        "trust_client_id",
+        "key_file",
+    ];
     let shown: String = WHOLE.lines().map(|line| uncommented(line, &others) + "\n").collect();
     let explicit = site.parse(&shown).unwrap_or_else(|problems| panic!("{}", printed(&problems)));
     assert!(
