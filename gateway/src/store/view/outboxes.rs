@@ -19,16 +19,7 @@ pub fn enqueue_for(staging: &mut Staging, platform: &PlatformName, row: &PunchRo
     }
     staging.put(keys::outgoing(platform, row.seq), &outgoing);
     if before.is_none() {
-        let changed_at = row.judgement.as_ref().map_or(row.received_at, |judgement| judgement.at);
-        let queued = UploadRow {
-            state: UploadState::Queued,
-            attempts: 0,
-            job: None,
-            serial: None,
-            external: None,
-            reason: None,
-            changed_at,
-        };
+        let queued = UploadRow::queued(row.judgement.as_ref().map_or(row.received_at, |judgement| judgement.at));
         put_upload(staging, platform, &subject, &Subject::Punch(row.id), None, queued);
         count_platform(staging, platform, |counts| counts.open += 1)?;
     }
