@@ -39,7 +39,8 @@ pub fn is_at_rest(state: UploadState) -> bool {
         | UploadState::Accepted
         | UploadState::Confirmed
         | UploadState::Refused
-        | UploadState::Unknown => false,
+        | UploadState::Unknown
+        | UploadState::Withdrawn => false,
     }
 }
 
@@ -78,6 +79,7 @@ pub fn advance(before: Option<&UploadRow>, step: &UploadStep) -> UploadRow {
         Step::Refused { reason } => (UploadState::Refused, None, None, Some(reason)),
         Step::Requeued { reason } => (UploadState::Queued, None, None, Some(reason)),
         Step::Unknown { reason } => (UploadState::Unknown, None, None, Some(reason)),
+        Step::Withdrawn { reason } => (UploadState::Withdrawn, None, None, Some(reason)),
     };
     let carried = state != UploadState::Waiting;
     let job = (step.job, step.method.clone());
@@ -100,7 +102,8 @@ fn is_indexed(state: UploadState) -> bool {
         | UploadState::Sending
         | UploadState::Accepted
         | UploadState::Refused
-        | UploadState::Unknown => true,
+        | UploadState::Unknown
+        | UploadState::Withdrawn => true,
     }
 }
 
@@ -178,7 +181,8 @@ fn count_receipt(
             | UploadState::Waiting
             | UploadState::Sending
             | UploadState::Accepted
-            | UploadState::Unknown => None,
+            | UploadState::Unknown
+            | UploadState::Withdrawn => None,
         }
     }
     if before == Some(now) {

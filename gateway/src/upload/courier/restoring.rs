@@ -78,6 +78,7 @@ impl Courier {
         let standing = match row.state {
             UploadState::Confirmed => Standing::Confirmed { external: row.external.clone() },
             UploadState::Refused => Standing::Refused { reason: reason() },
+            UploadState::Withdrawn => return,
             UploadState::Queued
             | UploadState::Waiting
             | UploadState::Sending
@@ -156,7 +157,11 @@ impl Courier {
 pub(super) fn is_on_the_way(state: UploadState) -> bool {
     match state {
         UploadState::Sending | UploadState::Accepted | UploadState::Unknown => true,
-        UploadState::Queued | UploadState::Waiting | UploadState::Confirmed | UploadState::Refused => false,
+        UploadState::Queued
+        | UploadState::Waiting
+        | UploadState::Confirmed
+        | UploadState::Refused
+        | UploadState::Withdrawn => false,
     }
 }
 

@@ -36,12 +36,13 @@ impl Ledger {
                     (UploadState::Accepted, None)
                 }
                 Step::Confirmed { external, .. } => {
-                    row.external = external.clone();
+                    row.external = external.clone().or(row.external.take());
                     (UploadState::Confirmed, None)
                 }
                 Step::Refused { reason } => (UploadState::Refused, Some(reason.clone())),
                 Step::Requeued { reason } => (UploadState::Queued, Some(reason.clone())),
                 Step::Unknown { reason } => (UploadState::Unknown, Some(reason.clone())),
+                Step::Withdrawn { reason } => (UploadState::Withdrawn, Some(reason.clone())),
             };
         }
         self.steps.push(step);
