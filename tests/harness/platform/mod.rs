@@ -8,6 +8,7 @@
 mod book;
 mod checks;
 mod cipher;
+mod lists;
 mod memory;
 mod misbehaviour;
 mod rules;
@@ -240,9 +241,21 @@ async fn open_api(
             return (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error").into_response();
         }
         Some(Plan::Lose { .. }) => connection.break_off(),
+        Some(Plan::Hollow { .. }) => return answer("0", "", hollow(result)),
     }
     let (code, message, data) = result.unwrap_or(("-1".to_owned(), "no answer".to_owned(), Value::Null));
     answer(&code, &message, data)
+}
+
+/// What is left of an answer's data: of a list its total, of anything else nothing.
+fn hollow(result: Option<rules::Answer>) -> Value {
+    match result {
+        Some((_, _, mut data)) if data.get("rows").is_some() => {
+            data["rows"] = json!([]);
+            data
+        }
+        _ => json!({}),
+    }
 }
 
 fn answer(code: &str, message: &str, data: Value) -> Response {
