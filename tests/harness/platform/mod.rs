@@ -19,10 +19,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Form, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Form, FromRequest, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -102,7 +102,7 @@ struct Shared {
 #[derive(Default)]
 struct Lane {
     in_progress: u32,
-    last: Option<std::time::Instant>,
+    last: Option<Instant>,
 }
 
 impl ReferencePlatform {
@@ -217,10 +217,16 @@ async fn serve(
 async fn open_api(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(connection): ConnectInfo<Connection>,
-    Form(params): Form<HashMap<String, String>>,
+    request: Request,
 ) -> Response {
+    // Half a megabyte of pictures takes its time until it is read; the call came when its head did.
+    let (arrived, min_interval) = lock(&shared.platform).now_and_interval();
+    let params = match Form::<HashMap<String, String>>::from_request(request, &shared).await {
+        Ok(Form(params)) => params,
+        Err(rejection) => return rejection.into_response(),
+    };
     let method = params.get("method").cloned().unwrap_or_default();
-    let lane = LaneGuard::enter(&shared, &method);
+    let lane = LaneGuard::enter(&shared, &method, arrived, min_interval);
     let plan = lock(&shared.misbehaviour).plan();
     if let Some(excess) = &lane.excess {
         lock(&shared.platform).violation(format!("{method}: {excess}"));
@@ -271,8 +277,7 @@ struct LaneGuard {
 }
 
 impl LaneGuard {
-    fn enter(shared: &Arc<Shared>, method: &str) -> LaneGuard {
-        let (now, min_interval) = lock(&shared.platform).now_and_interval();
+    fn enter(shared: &Arc<Shared>, method: &str, now: Instant, min_interval: Duration) -> LaneGuard {
         let mut calls = lock(&shared.calls);
         let lane = calls.entry(method.to_owned()).or_default();
         let since_last = lane.last.map(|last| now.saturating_duration_since(last));
