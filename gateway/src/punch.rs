@@ -516,6 +516,8 @@ pub enum Step {
     Requeued { reason: String },
     /// No answer after the request was written: query before sending again.
     Unknown { reason: String },
+    /// A registration that is not to be sent any more, because the roster says otherwise now.
+    Withdrawn { reason: String },
 }
 
 /// Where a subject stands with a platform; the view's sum of its steps.
@@ -529,6 +531,7 @@ pub enum UploadState {
     Confirmed,
     Refused,
     Unknown,
+    Withdrawn,
 }
 
 impl UploadState {
@@ -542,13 +545,14 @@ impl UploadState {
             UploadState::Confirmed => "confirmed",
             UploadState::Refused => "refused",
             UploadState::Unknown => "unknown",
+            UploadState::Withdrawn => "withdrawn",
         }
     }
 
-    /// Whether the platform has answered for it.
+    /// Whether nothing more is to come: the platform has answered for it, or is not to have it.
     pub fn is_settled(self) -> bool {
         match self {
-            UploadState::Confirmed | UploadState::Refused => true,
+            UploadState::Confirmed | UploadState::Refused | UploadState::Withdrawn => true,
             UploadState::Queued
             | UploadState::Waiting
             | UploadState::Sending

@@ -14,6 +14,8 @@ use crate::workers::InventedSite;
 /// How a site is built.
 pub struct Plan {
     pub story: &'static str,
+    /// What the site's clocks show.
+    pub utc_offset: &'static str,
     pub readers: u8,
     pub faces: usize,
     pub workers: usize,
@@ -35,6 +37,7 @@ impl Plan {
     pub fn new(story: &'static str) -> Plan {
         Plan {
             story,
+            utc_offset: "+08:00",
             readers: 1,
             faces: 1,
             workers: 10,
@@ -84,6 +87,7 @@ impl Site {
 
         let configured: Vec<ReaderSetup> = stations.iter().map(configured_reader).collect();
         let mut setup = Setup::new(plan.story)
+            .utc_offset(plan.utc_offset)
             .employers(&roster.employers)
             .reader_line(line.path(), 115_200, &configured)
             .platform("national", &platform.endpoint(), &appid, &secret, &plan.platform_keys);
@@ -115,7 +119,7 @@ impl Site {
         for path in ["alarms", "platforms"] {
             text += &format!("GET {path}: {:#}\n", self.gateway.get_json(path).await);
         }
-        for state in ["queued", "waiting", "sending", "accepted", "refused", "unknown"] {
+        for state in ["queued", "waiting", "sending", "accepted", "refused", "unknown", "withdrawn"] {
             let path = format!("uploads?platform=national&state={state}&limit=5");
             text += &format!("{state}: {:#}\n", self.gateway.get_json(&path).await["uploads"]);
         }

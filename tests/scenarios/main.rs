@@ -5,6 +5,8 @@ mod approve;
 #[cfg(test)]
 mod bad_day;
 #[cfg(test)]
+mod beijing_time;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod full_disk;

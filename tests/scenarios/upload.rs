@@ -1,247 +1,16 @@
 //! A platform's courier with the real store and the reference platform, over HTTP.
 
+mod site;
+
 use std::time::Duration;
 
-use gateway::clock::Clock;
-use gateway::config::{AesKey, Employer, MissingWorkerFields, Platform, ProfileKind, Secret};
-use gateway::ops::Ops;
 use gateway::ops::alarms::Kind;
 use gateway::ops::board::CourierState;
-use gateway::punch::{
-    Credential, Direction, DirectionSource, Fact, Judgement, Method, PlatformName, Punch, PunchId, Seq, Step, Subject,
-    TeamKey, TerminalSays, TimeSource, UnixMs, UploadState, UploadStep, Verdict, Worker, WorkerId,
-};
-use gateway::store::{Store, StoreOptions};
-use gateway::upload;
+use gateway::punch::{Fact, Step, Subject, UploadState, UploadStep, Worker};
 use harness::faults::Faults;
 use harness::platform::{Misbehaviour, Options, ReferencePlatform};
-use jiff::civil::date;
-use jiff::tz::Offset;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
-const GENERAL: &str = "91650000MA0000000K";
-const LABOUR: &str = "91650000MA0000001H";
-const SECRET: &str = "0123456789abcdef0123456789ABCDEF";
-
-/// Store, platform and courier.
-struct Site {
-    // Dropped last.
-    _dir: tempfile::TempDir,
-    platform: ReferencePlatform,
-    store: Store,
-    clock: Clock,
-    ops: Ops,
-    courier: JoinSet<()>,
-    stop: CancellationToken,
-    next_record: u32,
-}
-
-impl Site {
-    async fn start() -> Site {
-        let dir = tempfile::tempdir().unwrap();
-        let clock = Clock::system();
-        let options = Options { min_interval: INTERVAL, job_delay: Duration::from_millis(30), ..Options::default() };
-        let platform = ReferencePlatform::start(options).await.unwrap();
-        let store_options = StoreOptions::new(dir.path().to_owned(), vec![(name(), None)]);
-        let opened = tokio::task::spawn_blocking({
-            let clock = clock.clone();
-            move || Store::open(store_options, clock)
-        });
-        let store = opened.await.unwrap().unwrap();
-        let ops = Ops::new(clock.clone());
-        let (courier, stop) = (JoinSet::new(), CancellationToken::new());
-        let mut site = Site { _dir: dir, platform, store, clock, ops, courier, stop, next_record: 1 };
-        site.start_courier();
-        site
-    }
-
-    fn start_courier(&mut self) {
-        self.stop = CancellationToken::new();
-        let task = upload::Task {
-            platform: settings(self.platform.endpoint()),
-            employers: vec![employer("总包", GENERAL, "009"), employer("劳务", LABOUR, "006")],
-            utc_offset: Offset::constant(8),
-            store: self.store.clone(),
-            clock: self.clock.clone(),
-            ops: self.ops.clone(),
-        };
-        let stop = self.stop.clone();
-        self.courier.spawn(async move {
-            let Ok(()) = upload::run(task, stop).await;
-        });
-    }
-
-    /// The courier ends in the middle of whatever it does, and a new one starts.
-    async fn kill_and_restart(&mut self) {
-        self.courier.shutdown().await;
-        self.start_courier();
-    }
-
-    async fn import(&self, workers: std::ops::RangeInclusive<u32>) {
-        let photo = self.store.put_photo(include_bytes!("../fixtures/platform/face_tiny.jpg").as_slice().into());
-        let photo = photo.await.unwrap();
-        let rows = workers.map(|number| Fact::Worker(Worker { photo: Some(photo), ..worker(number) })).collect();
-        self.store.append(rows).await.unwrap();
-    }
-
-    /// A verified punch, a second after the one before.
-    async fn punch(&mut self, number: u32) -> PunchId {
-        let record = self.next_record;
-        self.next_record += 1;
-        let time = UnixMs(self.clock.now().0 - 3_600_000 + i64::from(record) * 1_000);
-        let id = PunchId::derive("1306612", &record.to_string(), "", "");
-        let direction = if record % 2 == 1 { Direction::In } else { Direction::Out };
-        let punch = Punch {
-            id,
-            terminal: "north-in".into(),
-            serial: "1306612".to_owned(),
-            record: Some(record.to_string()),
-            time,
-            time_text: String::new(),
-            time_source: TimeSource::Terminal,
-            received_at: time,
-            live: Some(true),
-            skew_ms: None,
-            direction,
-            direction_source: DirectionSource::Configured,
-            method: Method::Face,
-            credentials: vec![Credential::CustomId(format!("W{number:04}"))],
-            says: TerminalSays::Allowed,
-            similarity: None,
-            photo: None,
-            raw: Vec::new(),
-        };
-        let judgement = Judgement {
-            punch: id,
-            at: time,
-            verdict: Verdict::Verified,
-            rule_version: 1,
-            worker: Some(WorkerId(format!("W{number:04}"))),
-            direction,
-            direction_inferred: false,
-            duplicate_of: None,
-        };
-        self.store.append(vec![Fact::Punch(punch), Fact::Judgement(judgement)]).await.unwrap();
-        id
-    }
-
-    async fn open(&self) -> u64 {
-        self.store.read(|view| view.depth(&name()).open).await
-    }
-
-    /// Waits until no punch is without a receipt.
-    async fn drained(&self, limit: Duration) {
-        let drained = async {
-            while self.open().await > 0 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        if tokio::time::timeout(limit, drained).await.is_err() {
-            let stuck = self.store.read(|view| view.outbox(&name(), Seq(0), 5)).await;
-            panic!("{} without a receipt: {stuck:#?}; {:?}", self.open().await, self.platform.book().violations);
-        }
-    }
-
-    async fn until(&self, what: &str, condition: impl Fn(&Site) -> bool) {
-        let reached = async {
-            while !condition(self) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        assert!(tokio::time::timeout(Duration::from_secs(20), reached).await.is_ok(), "never: {what}");
-    }
-
-    async fn state(&self, subject: Subject) -> Option<UploadState> {
-        self.store.read(move |view| view.upload(&name(), &subject)).await.map(|row| row.state)
-    }
-
-    fn has_alarm(&self, kind: Kind) -> bool {
-        self.ops.alarms.list().iter().any(|alarm| alarm.kind == kind)
-    }
-
-    fn courier_state(&self) -> CourierState {
-        self.ops.board.platforms()[0].state
-    }
-
-    async fn end(mut self) {
-        self.stop.cancel();
-        while self.courier.join_next().await.is_some() {}
-        self.store.close().await;
-        self.platform.stop().await;
-    }
-}
-
-const INTERVAL: Duration = Duration::from_millis(40);
-
-fn name() -> PlatformName {
-    "national".into()
-}
-
-fn settings(endpoint: String) -> Platform {
-    Platform {
-        name: name(),
-        profile: ProfileKind::Mohurd,
-        endpoint,
-        appid: "demo-app".to_owned(),
-        secret: Secret(SECRET.to_owned()),
-        project_code: "3300000000000001".to_owned(),
-        min_interval: INTERVAL,
-        request_timeout: Duration::from_millis(600),
-        poll_interval: Duration::from_millis(50),
-        reconcile_after: Duration::from_millis(1_000),
-        job_timeout: Duration::from_secs(60),
-        item_attempts: 5,
-        batch: 20,
-        batch_wait: Duration::from_millis(50),
-        image_limit_kib: 50,
-        send_images: true,
-        image_data_url: false,
-        aes_key: AesKey::Full,
-        missing_worker_fields: MissingWorkerFields::Wait,
-        upload_from: None,
-        corp_key: None,
-    }
-}
-
-fn employer(name: &str, credit_code: &str, corp_type: &str) -> Employer {
-    Employer { name: name.to_owned(), credit_code: credit_code.to_owned(), corp_type: corp_type.to_owned() }
-}
-
-fn worker(number: u32) -> Worker {
-    let employer = if number.is_multiple_of(2) { "劳务" } else { "总包" };
-    Worker {
-        worker_id: WorkerId(format!("W{number:04}")),
-        name: format!("工人{number}"),
-        id_number: id_number(number),
-        team: TeamKey { employer: employer.to_owned(), name: format!("{}班", number % 3) },
-        trade: "020".to_owned(),
-        badge: None,
-        phone: Some("13800000000".to_owned()),
-        bank_card: None,
-        entered_on: Some(date(2026, 1, 1)),
-        left_on: None,
-        leader: number <= 3,
-        gender: None,
-        birth: None,
-        nation: Some("汉".to_owned()),
-        address: Some("某地".to_owned()),
-        issuer: Some("某局".to_owned()),
-        valid_from: None,
-        valid_to: None,
-        politics: Some("群众".to_owned()),
-        education: Some("初中".to_owned()),
-        photo: None,
-    }
-}
-
-/// An invented number with a good check digit.
-fn id_number(number: u32) -> String {
-    let body = format!("1101011949{:07}", number * 10 + 1_231_000);
-    let weights = [7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
-    let sum: u32 = body.bytes().zip(weights).map(|(byte, weight)| u32::from(byte - b'0') * weight).sum();
-    format!("{body}{}", char::from(b"10X98765432"[(sum % 11) as usize]))
-}
+use self::site::{LABOUR, Site, id_number, name, worker};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn registrations_and_punches_reach_the_platforms_book() {
@@ -388,6 +157,59 @@ async fn a_worker_without_a_usable_photo_waits_and_the_others_do_not() {
     site.drained(Duration::from_secs(20)).await;
     assert_eq!(site.state(Subject::Punch(held)).await, Some(UploadState::Confirmed));
     assert_eq!(site.platform.book().violations, Vec::<String>::new());
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_punch_whose_photo_cannot_be_read_now_waits_for_it_and_the_others_do_not() {
+    let mut site = Site::start().await;
+    site.import(1..=2).await;
+    site.punch(1).await;
+    site.punch(2).await;
+    site.drained(Duration::from_secs(20)).await;
+    // A directory in its place cannot be read as a file, whoever asks.
+    let photo = site.photo().await;
+    let (file, aside) = (site.photo_file(photo), site.photo_file(photo).with_extension("aside"));
+    std::fs::rename(&file, &aside).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let held = site.punch_with(1, Some(photo)).await;
+    site.punch(2).await;
+    site.until("the other one's punch", |site| site.platform.book().attendance.len() == 3).await;
+    site.reaches(Subject::Punch(held), UploadState::Waiting).await;
+    let row = site.store.read(move |view| view.upload(&name(), &Subject::Punch(held))).await.unwrap();
+    assert!(row.reason.as_ref().is_some_and(|reason| reason.contains("photo")), "{row:?}");
+    assert_eq!(site.courier_state(), CourierState::Running);
+
+    std::fs::remove_dir(&file).unwrap();
+    std::fs::rename(&aside, &file).unwrap();
+    site.drained(Duration::from_secs(20)).await;
+    let with_images = site.platform.book().attendance.iter().filter(|punch| punch.has_image).count();
+    assert_eq!((site.platform.book().attendance.len(), with_images), (4, 1));
+    assert_eq!(site.platform.book().violations, Vec::<String>::new());
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_who_changes_teams_is_moved_on_the_platform_and_punches_there() {
+    let mut site = Site::start().await;
+    site.import(1..=3).await;
+    site.punch(1).await;
+    site.punch(3).await;
+    site.drained(Duration::from_secs(20)).await;
+    let photo = Some(site.photo().await);
+    let moved = Worker { team: worker(3).team, photo, ..worker(1) };
+    site.store.append(vec![Fact::Worker(moved)]).await.unwrap();
+    let team_of = |site: &Site, number| {
+        let workers = site.platform.book().workers.into_iter();
+        workers.filter(|worker| worker.id_number == id_number(number)).map(|worker| worker.team_number).next()
+    };
+    assert!(team_of(&site, 1).is_some() && team_of(&site, 1) != team_of(&site, 3));
+    site.until("the new team", |site| team_of(site, 1) == team_of(site, 3)).await;
+    site.punch(1).await;
+    site.drained(Duration::from_secs(20)).await;
+    let book = site.platform.book();
+    assert_eq!(book.attendance.last().map(|punch| punch.team_number), team_of(&site, 3));
+    assert_eq!(book.violations, Vec::<String>::new());
     site.end().await;
 }
 

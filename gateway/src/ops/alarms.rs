@@ -42,6 +42,7 @@ pub enum Kind {
     PlatformDown,
     PlatformStopped,
     PlatformRefuses,
+    PlatformUnclear,
     ClockUntrusted,
 }
 

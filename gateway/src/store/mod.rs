@@ -192,6 +192,21 @@ pub struct UploadRow {
     pub changed_at: UnixMs,
 }
 
+impl UploadRow {
+    /// Of a subject that no step speaks of yet.
+    pub fn queued(at: UnixMs) -> UploadRow {
+        UploadRow {
+            state: UploadState::Queued,
+            attempts: 0,
+            job: None,
+            serial: None,
+            external: None,
+            reason: None,
+            changed_at: at,
+        }
+    }
+}
+
 /// How much waits for one platform.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {

@@ -1,5 +1,6 @@
 //! One request on its way: pictures, payload, the step that says it leaves, signature, HTTP, answer.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,11 +34,10 @@ impl Call {
     /// Prepares, stores that it leaves, signs, sends, reads the answer.
     pub async fn make(self, order: Order) -> (CallId, Outcome) {
         let Order { call, request, sending } = order;
-        let (pictures, bad) = self.pictures(&request).await;
-        let needs_all = matches!(request, Request::AddWorkers { .. }) && self.pictures_must_be_good;
-        if needs_all && !bad.is_empty() {
-            return (call, Outcome::BadPictures(bad));
-        }
+        let pictures = match self.pictures(&request).await {
+            Ok(pictures) => pictures,
+            Err(outcome) => return (call, outcome),
+        };
         let payload = self.profile.payload(&request, &pictures);
         if let Some(mut sending) = sending {
             sending.step = Step::Sending { request_hash: Sha256::digest(payload.as_bytes()).into() };
@@ -58,42 +58,70 @@ impl Call {
         (call, outcome)
     }
 
-    /// The request's pictures, and those that cannot be used.
-    async fn pictures(&self, request: &Request) -> (Pictures, Vec<PhotoHash>) {
-        let (mut pictures, mut bad) = (Pictures::new(), Vec::new());
+    /// The request's pictures, or what hinders it from leaving with them.
+    async fn pictures(&self, request: &Request) -> Result<Pictures, Outcome> {
+        let (mut pictures, mut bad, mut unread) = (Pictures::new(), Vec::new(), Vec::new());
+        let mut why = String::new();
         for hash in request.photos() {
             match self.picture(hash).await {
-                Some(text) => {
+                Picture::Ready(text) => {
                     pictures.insert(hash, text);
                 }
-                None => bad.push(hash),
+                Picture::Useless => bad.push(hash),
+                Picture::Unread(text) => {
+                    unread.push(hash);
+                    why = text;
+                }
             }
         }
-        (pictures, bad)
+        if !unread.is_empty() {
+            return Err(Outcome::UnreadPictures { photos: unread, text: why });
+        }
+        let is_registration = matches!(request, Request::AddWorkers { .. } | Request::UpdateWorker { .. });
+        if is_registration && self.pictures_must_be_good && !bad.is_empty() {
+            return Err(Outcome::BadPictures(bad));
+        }
+        Ok(pictures)
     }
 
-    async fn picture(&self, hash: PhotoHash) -> Option<String> {
+    async fn picture(&self, hash: PhotoHash) -> Picture {
         let bytes = match self.store.photo(hash).await {
-            Ok(bytes) => bytes?,
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Picture::Useless,
+            // Its bytes are not those that were stored; reading them again brings nothing else.
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                tracing::warn!(%hash, %error, "a photo is left out");
+                return Picture::Useless;
+            }
             Err(error) => {
-                tracing::warn!(%hash, %error, "a photo cannot be read and is left out");
-                return None;
+                tracing::warn!(%hash, %error, "a photo cannot be read now");
+                return Picture::Unread(format!("the photo cannot be read now: {error}"));
             }
         };
         let limit = self.image_limit_kib;
         let encoded = tokio::task::spawn_blocking(move || picture::base64_within(&bytes, limit)).await;
         match encoded {
-            Ok(Ok(text)) => Some(text),
+            Ok(Ok(text)) => Picture::Ready(text),
             Ok(Err(error)) => {
                 tracing::warn!(%hash, %error, "a photo is left out");
-                None
+                Picture::Useless
             }
             Err(panic) => {
                 tracing::warn!(%hash, %panic, "a photo broke the decoder and is left out");
-                None
+                Picture::Useless
             }
         }
     }
+}
+
+/// What became of a photo.
+enum Picture {
+    /// Base64 text.
+    Ready(String),
+    /// Gone, damaged or no picture: it will not get better.
+    Useless,
+    /// It is there and cannot be read at the moment.
+    Unread(String),
 }
 
 /// Stores facts, however long the store takes; `None` when told to stop meanwhile.

@@ -19,7 +19,7 @@ use super::profiles::Profile;
 use super::status::Status;
 use crate::clock::Clock;
 use crate::config::Platform;
-use crate::punch::{Fact, PlatformName, PunchId, Seq, Step, Subject, UploadState, UploadStep, Verdict};
+use crate::punch::{Fact, PlatformName, PunchId, Seq, Step, Subject, UploadStep, Verdict};
 use crate::store::{Outgoing, Recorded, Store, UploadRow, View};
 
 /// At the end, answers that are on their way are waited for this long.
@@ -310,14 +310,6 @@ fn row_of(view: &View, platform: &PlatformName, punch: PunchId) -> Option<(Outgo
         method: row.method,
         photo: row.photo,
     };
-    let upload = view.upload(platform, &Subject::Punch(punch)).unwrap_or(UploadRow {
-        state: UploadState::Queued,
-        attempts: 0,
-        job: None,
-        serial: None,
-        external: None,
-        reason: None,
-        changed_at: row.received_at,
-    });
+    let upload = view.upload(platform, &Subject::Punch(punch)).unwrap_or(UploadRow::queued(row.received_at));
     Some((out, upload))
 }

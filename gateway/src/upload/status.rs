@@ -12,6 +12,7 @@ use crate::punch::{PlatformName, Step, Subject, UnixMs, UploadStep};
 pub struct Status {
     shown: PlatformStatus,
     refused: u64,
+    unclear: usize,
     ops: Ops,
 }
 
@@ -26,7 +27,7 @@ impl Status {
             last_answer: None,
         };
         ops.board.set_platform(shown.clone());
-        Status { shown, refused: 0, ops }
+        Status { shown, refused: 0, unclear: 0, ops }
     }
 
     /// A request is over.
@@ -39,19 +40,21 @@ impl Status {
             Outcome::Answered { answer, .. } => match answer {
                 Answer::TryLater { .. } => "later",
                 Answer::Stop { .. } => "stop",
-                Answer::Garbled { .. } | Answer::Ended(Ending::Unclear { .. }) => "unclear",
+                Answer::Garbled { .. } | Answer::NoList { .. } | Answer::Ended(Ending::Unclear { .. }) => "unclear",
                 Answer::Ended(Ending::Done { .. } | Ending::Exists { .. }) => "ok",
                 Answer::Ended(Ending::Items(_) | Ending::Failed { .. } | Ending::Depends { .. }) => "refused",
                 Answer::Accepted { .. }
                 | Answer::JobPending
                 | Answer::JobEnded(_)
+                | Answer::Employers(_)
                 | Answer::Teams(_)
                 | Answer::Workers(_)
+                | Answer::Moves(_)
                 | Answer::Attendance(_) => "ok",
             },
             Outcome::NotSent { .. } => "not-sent",
             Outcome::Lost { .. } => "lost",
-            Outcome::BadPictures(_) => return,
+            Outcome::BadPictures(_) | Outcome::UnreadPictures { .. } => return,
         };
         let label = RequestLabel { platform: self.shown.name.to_string(), outcome: outcome.to_owned() };
         self.ops.metrics.requests.get_or_create(&label).inc();
@@ -84,6 +87,10 @@ impl Status {
         if report.refused != self.refused {
             self.refused = report.refused;
             self.raise_refusals(report);
+        }
+        if report.unclear != self.unclear {
+            self.unclear = report.unclear;
+            self.raise_unclear(report);
         }
     }
 
@@ -118,5 +125,38 @@ impl Status {
         let last = report.last_refusal.as_deref().unwrap_or("before this start");
         let text = format!("{} refused, the last: {last}. Repair the roster or order a retry", report.refused);
         alarms.raise(Severity::Warning, Kind::PlatformRefuses, name, text);
+    }
+
+    fn raise_unclear(&self, report: &Report) {
+        let (alarms, name) = (&self.ops.alarms, self.shown.name.as_str());
+        let Some(said) = report.last_unclear.as_deref().filter(|_| report.unclear > 0) else {
+            return alarms.clear(Kind::PlatformUnclear, name);
+        };
+        let text = format!(
+            "the platform does not say what became of {} uploads: {said}. They are not sent again before it does; ask its \
+             operator for their lists",
+            report.unclear
+        );
+        alarms.raise(Severity::Warning, Kind::PlatformUnclear, name, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    #[test]
+    fn uploads_that_the_platform_does_not_tell_of_are_an_alarm_until_it_does() {
+        let ops = Ops::new(Clock::manual(UnixMs(0)));
+        let mut status = Status::new("national".into(), "mohurd", ops.clone());
+        let unclear =
+            Report { unclear: 20, last_unclear: Some("code 0 without a list".to_owned()), ..Report::default() };
+        status.show(&unclear, true);
+        let [alarm] = &ops.alarms.list()[..] else { panic!("{:?}", ops.alarms.list()) };
+        assert_eq!((alarm.kind, alarm.subject.as_str()), (Kind::PlatformUnclear, "national"));
+        assert!(alarm.text.contains("20") && alarm.text.contains("without a list"), "{}", alarm.text);
+        status.show(&Report::default(), true);
+        assert_eq!(ops.alarms.list(), []);
     }
 }

@@ -26,6 +26,7 @@ pub struct ReaderSetup {
 pub struct Setup {
     dir: Home,
     project_code: String,
+    utc_offset: String,
     console_port: u16,
     mqtt_port: u16,
     broker: Option<String>,
@@ -51,6 +52,7 @@ impl Setup {
         Setup {
             dir,
             project_code: "3300000000000001".to_owned(),
+            utc_offset: "+08:00".to_owned(),
             console_port: free_port(),
             mqtt_port: free_port(),
             broker: None,
@@ -75,6 +77,12 @@ impl Setup {
 
     pub fn project_code(mut self, code: &str) -> Setup {
         self.project_code = code.to_owned();
+        self
+    }
+
+    /// What the clocks on the site show, as `+08:00`.
+    pub fn utc_offset(mut self, offset: &str) -> Setup {
+        self.utc_offset = offset.to_owned();
         self
     }
 
@@ -211,11 +219,12 @@ impl Setup {
             Some(url) => format!("broker = {}", quoted(url)),
             None => format!("listen = \"127.0.0.1:{mqtt_port}\""),
         };
-        let [data_dir, project_code] =
-            [&self.dir.path().join("data").display().to_string(), &self.project_code].map(|text| quoted(text));
+        let data_dir = self.dir.path().join("data").display().to_string();
+        let [data_dir, project_code, utc_offset] =
+            [&data_dir, &self.project_code, &self.utc_offset].map(|text| quoted(text));
         format!(
             "data_dir = {data_dir}\n\n\
-             [site]\nname = \"测试工地\"\nproject_code = {project_code}\nutc_offset = \"+08:00\"\n\n\
+             [site]\nname = \"测试工地\"\nproject_code = {project_code}\nutc_offset = {utc_offset}\n\n\
              [console]\nlisten = \"127.0.0.1:{console_port}\"\n\n\
              [mqtt]\n{endpoint}\n{mqtt_keys}{sections}"
         )

@@ -51,6 +51,13 @@ pub struct Move {
     pub kind: String,
 }
 
+impl Move {
+    /// Whether it can come after this one: entries and exits take turns, and the days go on.
+    pub(super) fn may_follow(&self, last: &Move) -> bool {
+        self.kind != last.kind && self.date >= last.date
+    }
+}
+
 /// More of them say nothing new.
 const MOST_VIOLATIONS: usize = 1_000;
 
@@ -99,9 +106,13 @@ impl Book {
         self.workers.iter().find(|worker| worker.id_number == id_number)
     }
 
+    pub(super) fn last_move(&self, id_number: &str) -> Option<Move> {
+        self.moves.iter().rev().find(|one| one.id_number == id_number).cloned()
+    }
+
     /// Whether the worker's last move was an entry.
     pub(super) fn is_on_site(&self, id_number: &str) -> bool {
-        self.moves.iter().rev().find(|one| one.id_number == id_number).is_some_and(|one| one.kind == "1")
+        self.last_move(id_number).is_some_and(|one| one.kind == "1")
     }
 
     pub(super) fn add_violation(&mut self, text: String) {
@@ -124,7 +135,10 @@ impl Book {
         match line {
             Line::Employer(code) => self.employers.push(code),
             Line::Team(team) => self.teams.push(team),
-            Line::Worker(worker) => self.workers.push(worker),
+            Line::Worker(worker) => match self.workers.iter_mut().find(|other| other.id_number == worker.id_number) {
+                Some(known) => *known = worker,
+                None => self.workers.push(worker),
+            },
             Line::Move(one) => self.moves.push(one),
             Line::Attendance(punch) => {
                 let key = punch.key();

@@ -11,13 +11,16 @@ use serde_json::Value;
 use super::cipher;
 use super::rules::{Platform, text};
 
-const METHODS: [&str; 9] = [
+const METHODS: [&str; 12] = [
     "ProjectSubContractor.Add",
+    "ProjectSubContractor.Query",
     "Team.Add",
     "Team.Query",
     "ProjectWorker.Add",
+    "ProjectWorker.Update",
     "ProjectWorker.Query",
     "WorkerEntryExit.Add",
+    "WorkerEntryExit.Query",
     "WorkerAttendance.Add",
     "WorkerAttendance.Query",
     "AsyncHandleResult.Query",
@@ -77,17 +80,12 @@ impl Platform {
             "ProjectWorker.Add" => {
                 required(data, &["corpCode", "corpName", "teamName"])?;
                 whole_number(data, "teamSysNo")?;
-                for row in list(data, "workerList", 5)? {
-                    required(row, &["workerName", "idCardType", "idCardNumber", "workType", "workRole"])?;
-                    if self.options.complete_workers {
-                        required(row, &["nation", "address", "headImage", "politicsType", "cellPhone"])?;
-                        required(row, &["cultureLevelType", "grantOrg"])?;
-                    }
-                    whole_number(row, "isTeamLeader")?;
-                    self.check_image(row, "headImage")?;
-                    self.check_id(row)?;
-                }
-                Ok(())
+                list(data, "workerList", 5)?.iter().try_for_each(|row| self.check_worker(row))
+            }
+            "ProjectWorker.Update" => {
+                required(data, &["corpCode", "corpName", "teamName"])?;
+                whole_number(data, "teamSysNo")?;
+                self.check_worker(data)
             }
             "WorkerEntryExit.Add" => {
                 required(data, &["corpCode", "corpName"])?;
@@ -113,6 +111,17 @@ impl Platform {
                 Ok(())
             }
         }
+    }
+
+    fn check_worker(&self, row: &Value) -> Result<(), String> {
+        required(row, &["workerName", "idCardType", "idCardNumber", "workType", "workRole"])?;
+        if self.options.complete_workers {
+            required(row, &["nation", "address", "headImage", "politicsType", "cellPhone"])?;
+            required(row, &["cultureLevelType", "grantOrg"])?;
+        }
+        whole_number(row, "isTeamLeader")?;
+        self.check_image(row, "headImage")?;
+        self.check_id(row)
     }
 
     fn check_punch(&self, row: &Value) -> Result<(), String> {

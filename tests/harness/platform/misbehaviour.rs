@@ -7,7 +7,8 @@ use crate::faults::Faults;
 /// Probabilities of bad manners. The default is none.
 pub struct Misbehaviour {
     faults: Faults,
-    /// An answer fails: 500, -5, "Internal Error", lost, late; the work is done in half of the cases where it may be.
+    /// An answer fails: 500, -5, "Internal Error", lost, late, code 0 and nothing in it; the work is done in half of the
+    /// cases where it may be.
     pub answers: f64,
     /// A job ends with "Internal Error", half of the time with its work done.
     pub jobs: f64,
@@ -45,11 +46,12 @@ impl Misbehaviour {
         }
         let works = self.faults.happens(0.5);
         let late = Duration::from_millis(self.faults.pick(0..self.late.as_millis().max(1) as u64));
-        Some(match self.faults.pick(0..5) {
+        Some(match self.faults.pick(0..6) {
             0 => Plan::TooFast,
             1 => Plan::Internal { works },
             2 => Plan::Http500 { works },
             3 => Plan::Lose { works },
+            4 => Plan::Hollow { works },
             _ => Plan::Late(late),
         })
     }
@@ -71,9 +73,19 @@ impl Misbehaviour {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Plan {
     TooFast,
-    Internal { works: bool },
-    Http500 { works: bool },
-    Lose { works: bool },
+    Internal {
+        works: bool,
+    },
+    Http500 {
+        works: bool,
+    },
+    Lose {
+        works: bool,
+    },
+    /// Code 0: without a serial code, or with a list whose rows are missing.
+    Hollow {
+        works: bool,
+    },
     Late(Duration),
 }
 
@@ -82,7 +94,7 @@ impl Plan {
     pub(super) fn works(self) -> bool {
         match self {
             Plan::TooFast => false,
-            Plan::Internal { works } | Plan::Http500 { works } | Plan::Lose { works } => works,
+            Plan::Internal { works } | Plan::Http500 { works } | Plan::Lose { works } | Plan::Hollow { works } => works,
             Plan::Late(_) => true,
         }
     }

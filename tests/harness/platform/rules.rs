@@ -4,7 +4,6 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use gateway::clock::Clock;
-use jiff::civil::Date;
 use serde_json::{Value, json};
 
 use super::Options;
@@ -20,7 +19,7 @@ pub type Answer = (String, String, Value);
 pub struct Platform {
     pub(super) options: Options,
     pub(super) clock: Clock,
-    book: Book,
+    pub(super) book: Book,
     keeper: Keeper,
     pub(super) nonces: Nonces,
     jobs: VecDeque<Job>,
@@ -88,8 +87,10 @@ impl Platform {
         };
         match method.as_str() {
             "AsyncHandleResult.Query" => self.job_result(&data),
+            "ProjectSubContractor.Query" => self.list_employers(&data),
             "Team.Query" => self.list_teams(&data),
             "ProjectWorker.Query" => self.list_workers(&data),
+            "WorkerEntryExit.Query" => self.list_moves(&data),
             "WorkerAttendance.Query" => self.list_attendance(&data),
             _ => self.take_job(method, data, fault),
         }
@@ -137,7 +138,9 @@ impl Platform {
             Some(JobFault::Batch) => done(Err("处理失败".to_owned())),
             Some(JobFault::Item { pick }) => match list_of(&job.data) {
                 Some((name, rows)) if !rows.is_empty() => {
-                    done(Err(format!("[{name}][{}][date]值无效!", pick % rows.len())))
+                    // Whoever finds one thing wrong with an item may find another.
+                    let item = format!("[{name}][{}]", pick % rows.len());
+                    done(Err(format!("{item}[date]值无效!;{item}[idCardNumber]值无效!")))
                 }
                 _ => done(self.apply(&job.method, &job.data)),
             },
@@ -154,6 +157,7 @@ impl Platform {
             "ProjectSubContractor.Add" => self.add_employer(data),
             "Team.Add" => self.add_team(data),
             "ProjectWorker.Add" => self.add_workers(data),
+            "ProjectWorker.Update" => self.update_worker(data),
             "WorkerEntryExit.Add" => self.add_moves(data),
             _ => self.add_attendance(data),
         }
@@ -204,6 +208,17 @@ impl Platform {
         Ok(Value::Null)
     }
 
+    fn update_worker(&mut self, data: &Value) -> Result<Value, String> {
+        let team_number = self.known_team("ProjectWorker.Update", data)?;
+        let id_number = self.id_number(data).unwrap_or_default();
+        if self.book.worker(&id_number).is_none() {
+            self.violation("ProjectWorker.Update: the worker is not registered".to_owned());
+            return Err("[idCardNumber]工人不存在".to_owned());
+        }
+        self.accept(Line::Worker(Worker { id_number, name: text(data, "workerName").to_owned(), team_number }));
+        Ok(Value::Null)
+    }
+
     fn add_moves(&mut self, data: &Value) -> Result<Value, String> {
         self.known_team("WorkerEntryExit.Add", data)?;
         let (mut moves, mut wrong) = (Vec::new(), Vec::new());
@@ -215,6 +230,10 @@ impl Platform {
                 wrong.push(format!("[workerList][{index}][idCardNumber]工人不存在"));
             } else if self.book.moves.contains(&one) {
                 wrong.push(format!("[workerList][{index}][date]进退场记录已存在"));
+            } else if let Some(last) = self.book.last_move(&one.id_number).filter(|last| !one.may_follow(last)) {
+                let text = format!("WorkerEntryExit.Add: {} of {} after that of {}", one.kind, one.date, last.date);
+                self.violation(text);
+                wrong.push(format!("[workerList][{index}][date]不能小于历史进退场时间!"));
             } else {
                 moves.push(one);
             }
@@ -277,67 +296,14 @@ impl Platform {
         }
         error("-1", "请求序列码不存在")
     }
-
-    fn list_teams(&self, data: &Value) -> Answer {
-        let wanted = data.get("teamName").and_then(Value::as_str);
-        let teams = self.book.teams.iter().filter(|team| wanted.is_none_or(|name| name == team.name));
-        let row = |team: &Team| json!({ "teamSysNo": team.number, "teamName": team.name, "corpCode": team.corp_code });
-        page(data, teams.map(row).collect())
-    }
-
-    fn list_workers(&self, data: &Value) -> Answer {
-        let wanted = self.id_number(data);
-        let workers =
-            self.book.workers.iter().filter(|worker| wanted.as_ref().is_none_or(|id| *id == worker.id_number));
-        let row = |worker: &Worker| {
-            json!({
-                "workerName": worker.name,
-                "idCardNumber": cipher::seal(&self.options.secret, &worker.id_number),
-                "teamSysNo": worker.team_number,
-            })
-        };
-        page(data, workers.map(row).collect())
-    }
-
-    fn list_attendance(&mut self, data: &Value) -> Answer {
-        let day = text(data, "date").to_owned();
-        if day.parse::<Date>().is_err() {
-            self.violation(format!("WorkerAttendance.Query: [date] {day}"));
-            return error("-1", "[date]格式无效");
-        }
-        let team = data.get("teamSysNo").and_then(Value::as_u64);
-        let that_day = self.book.attendance.iter().filter(|punch| punch.date.starts_with(&day));
-        let of_team = that_day.filter(|punch| team.is_none_or(|number| number == punch.team_number));
-        let row = |punch: &Attendance| {
-            json!({
-                "teamSysNo": punch.team_number,
-                "idCardType": "01",
-                "idCardNumber": cipher::seal(&self.options.secret, &punch.id_number),
-                "date": format!("{}.000", punch.date),
-                "direction": punch.direction,
-            })
-        };
-        page(data, of_team.map(row).collect())
-    }
 }
 
-fn ok(data: Value) -> Answer {
+pub(super) fn ok(data: Value) -> Answer {
     ("0".to_owned(), String::new(), data)
 }
 
-fn error(code: &str, message: &str) -> Answer {
+pub(super) fn error(code: &str, message: &str) -> Answer {
     (code.to_owned(), message.to_owned(), Value::Null)
-}
-
-fn page(data: &Value, rows: Vec<Value>) -> Answer {
-    let index = data["pageIndex"].as_u64().unwrap_or(0) as usize;
-    let size = data["pageSize"].as_u64().unwrap_or(0) as usize;
-    if size == 0 || size > 50 {
-        return error("-1", "[pageSize]超出范围");
-    }
-    let total = rows.len();
-    let rows: Vec<Value> = rows.into_iter().skip(index * size).take(size).collect();
-    ok(json!({ "pageIndex": index, "pageSize": size, "totalCount": total, "rows": rows }))
 }
 
 pub(super) fn text<'a>(row: &'a Value, field: &str) -> &'a str {

@@ -108,7 +108,8 @@ impl Reader {
             | Step::Sending { .. }
             | Step::Accepted { .. }
             | Step::Requeued { .. }
-            | Step::Unknown { .. } => return,
+            | Step::Unknown { .. }
+            | Step::Withdrawn { .. } => return,
         };
         let at = shape::time(step.at, self.console.context.config.site.utc_offset);
         for subject in &step.subjects {

@@ -157,6 +157,7 @@ fn outcome(step: &Step) -> (&'static str, Vec<(&'static str, Value)>) {
         Step::Refused { reason } => ("refused", vec![("reason", json!(reason))]),
         Step::Requeued { reason } => ("requeued", vec![("reason", json!(reason))]),
         Step::Unknown { reason } => ("unknown", vec![("reason", json!(reason))]),
+        Step::Withdrawn { reason } => ("withdrawn", vec![("reason", json!(reason))]),
     }
 }
 

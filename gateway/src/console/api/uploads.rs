@@ -11,7 +11,7 @@ use super::shape;
 use crate::punch::*;
 use crate::store::{UploadRow, View};
 
-const STATES: [UploadState; 7] = [
+const STATES: [UploadState; 8] = [
     UploadState::Queued,
     UploadState::Waiting,
     UploadState::Sending,
@@ -19,6 +19,7 @@ const STATES: [UploadState; 7] = [
     UploadState::Confirmed,
     UploadState::Refused,
     UploadState::Unknown,
+    UploadState::Withdrawn,
 ];
 /// Subjects of one ledger record written by a retry.
 const PER_STEP: usize = 100;

@@ -239,7 +239,8 @@ impl PunchesPart<'_> {
             | UploadState::Waiting
             | UploadState::Sending
             | UploadState::Accepted
-            | UploadState::Unknown => "wait",
+            | UploadState::Unknown
+            | UploadState::Withdrawn => "wait",
         }
     }
 }

@@ -115,6 +115,7 @@ impl Language {
             UploadState::Confirmed => self.pick("已回执", "confirmed"),
             UploadState::Refused => self.pick("被退回", "refused"),
             UploadState::Unknown => self.pick("结果待查", "outcome unknown"),
+            UploadState::Withdrawn => self.pick("不再上传", "withdrawn"),
         }
     }
 
@@ -148,6 +149,7 @@ impl Language {
             Kind::PlatformDown => self.pick("平台连接不上", "Platform down"),
             Kind::PlatformStopped => self.pick("平台上传已停止", "Platform stopped"),
             Kind::PlatformRefuses => self.pick("平台退回记录", "Platform refuses"),
+            Kind::PlatformUnclear => self.pick("平台查不出结果", "Platform unclear"),
             Kind::ClockUntrusted => self.pick("网关时钟不可信", "Clock untrusted"),
         }
     }

@@ -216,6 +216,7 @@ fn after_step(mut row: UploadRow, step: &UploadStep) -> UploadRow {
         Step::Refused { reason } => (row.state, row.reason) = (UploadState::Refused, Some(reason)),
         Step::Requeued { reason } => (row.state, row.reason) = (UploadState::Queued, Some(reason)),
         Step::Unknown { reason } => (row.state, row.reason) = (UploadState::Unknown, Some(reason)),
+        Step::Withdrawn { reason } => (row.state, row.reason) = (UploadState::Withdrawn, Some(reason)),
     }
     row
 }
@@ -344,7 +345,7 @@ fn compare_platform(view: &View, model: &Model, platform: &PlatformName) {
     }
 }
 
-const ALL_STATES: [UploadState; 7] = [
+const ALL_STATES: [UploadState; 8] = [
     UploadState::Queued,
     UploadState::Waiting,
     UploadState::Sending,
@@ -352,6 +353,7 @@ const ALL_STATES: [UploadState; 7] = [
     UploadState::Confirmed,
     UploadState::Refused,
     UploadState::Unknown,
+    UploadState::Withdrawn,
 ];
 
 fn all_uploads(view: &View, platform: &PlatformName, state: Option<UploadState>) -> BTreeMap<Subject, UploadRow> {
@@ -407,6 +409,7 @@ fn any_step() -> impl Strategy<Value = UploadStep> {
         Just(Step::Refused { reason: text() }),
         Just(Step::Requeued { reason: text() }),
         Just(Step::Unknown { reason: text() }),
+        Just(Step::Withdrawn { reason: text() }),
     ];
     let subject = prop_oneof![
         6 => any_id().prop_map(Subject::Punch),

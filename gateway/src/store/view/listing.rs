@@ -143,7 +143,8 @@ fn subjects<'t>(
             | UploadState::Sending
             | UploadState::Accepted
             | UploadState::Refused
-            | UploadState::Unknown),
+            | UploadState::Unknown
+            | UploadState::Withdrawn),
         ) => {
             let indexed = keys::all_in_state(platform, state);
             under(tree, indexed.clone(), after, keys::after(&indexed), b"")

@@ -19,16 +19,7 @@ pub fn enqueue_for(staging: &mut Staging, platform: &PlatformName, row: &PunchRo
     }
     staging.put(keys::outgoing(platform, row.seq), &outgoing);
     if before.is_none() {
-        let changed_at = row.judgement.as_ref().map_or(row.received_at, |judgement| judgement.at);
-        let queued = UploadRow {
-            state: UploadState::Queued,
-            attempts: 0,
-            job: None,
-            serial: None,
-            external: None,
-            reason: None,
-            changed_at,
-        };
+        let queued = UploadRow::queued(row.judgement.as_ref().map_or(row.received_at, |judgement| judgement.at));
         put_upload(staging, platform, &subject, &Subject::Punch(row.id), None, queued);
         count_platform(staging, platform, |counts| counts.open += 1)?;
     }
@@ -48,7 +39,8 @@ pub fn is_at_rest(state: UploadState) -> bool {
         | UploadState::Accepted
         | UploadState::Confirmed
         | UploadState::Refused
-        | UploadState::Unknown => false,
+        | UploadState::Unknown
+        | UploadState::Withdrawn => false,
     }
 }
 
@@ -87,6 +79,7 @@ pub fn advance(before: Option<&UploadRow>, step: &UploadStep) -> UploadRow {
         Step::Refused { reason } => (UploadState::Refused, None, None, Some(reason)),
         Step::Requeued { reason } => (UploadState::Queued, None, None, Some(reason)),
         Step::Unknown { reason } => (UploadState::Unknown, None, None, Some(reason)),
+        Step::Withdrawn { reason } => (UploadState::Withdrawn, None, None, Some(reason)),
     };
     let carried = state != UploadState::Waiting;
     let job = (step.job, step.method.clone());
@@ -109,7 +102,8 @@ fn is_indexed(state: UploadState) -> bool {
         | UploadState::Sending
         | UploadState::Accepted
         | UploadState::Refused
-        | UploadState::Unknown => true,
+        | UploadState::Unknown
+        | UploadState::Withdrawn => true,
     }
 }
 
@@ -187,7 +181,8 @@ fn count_receipt(
             | UploadState::Waiting
             | UploadState::Sending
             | UploadState::Accepted
-            | UploadState::Unknown => None,
+            | UploadState::Unknown
+            | UploadState::Withdrawn => None,
         }
     }
     if before == Some(now) {

@@ -1,215 +1,240 @@
 //! After an unknown outcome: ask the platform what it has before anything is sent again.
 //!
-//! Attendance is asked for by team and day, page by page; a list that changes while it is read is read again from its
-//! beginning. Teams are asked for because their number is needed, workers because they can be. What cannot be asked for
-//! (employers, entries) is sent again, and "already exists" settles it.
+//! Employers, teams and workers are asked for one by one, entries and exits by team, attendance by team and day
+//! ([`super::scanning`]). Only a list that was read to its
+//! end says that something is not there. An answer that is no such list settles nothing: the question is asked again
+//! later, and after several times people are told. A registration whose list the platform does not give at all is sent
+//! again, and "already exists" settles it.
 
-use std::collections::HashSet;
+use super::jobs::{Doubt, Job, Phase, Then};
+use super::listing::{Listing, Progress, Reply};
+use super::registry::Standing;
+use super::restoring::method_of;
+use super::settling::doubled;
+use super::{ASK_FIRST, ASK_LONGEST, Courier, IN_VAIN, Now, Order, Outcome, Purpose};
+use crate::punch::{JobId, Step, Subject};
+use crate::upload::profiles::{Answer, Method, MoveKind, MoveRow, Request};
 
-use jiff::civil::Date;
-
-use super::jobs::Phase;
-use super::{Courier, Now, Order, Outcome, Purpose};
-use crate::punch::{JobId, Subject};
-use crate::upload::profiles::{Answer, Attendance, Ending, Method, PunchKey, Request, Rows};
-
-/// Pages after which a listing is taken for one that never ends.
-const PAGES: u32 = 400;
-
-/// A team's day as the platform lists it, while it is read.
+/// A registration of unknown outcome, while the platform is asked for it.
 #[derive(Debug)]
-pub(super) struct Scan {
-    pub(super) team_number: String,
-    date: Date,
-    page: u32,
-    seen: u64,
-    total: Option<u64>,
-    found: HashSet<PunchKey>,
-    /// The jobs that are settled by it.
-    jobs: Vec<JobId>,
+pub(super) struct Question {
+    job: JobId,
+    /// With entries and exits: for one of them; the list has those of the whole job.
+    about: Subject,
+    listing: Listing,
 }
 
-impl Scan {
-    fn begin_again(&mut self) {
-        self.page = 0;
-        self.seen = 0;
-        self.total = None;
-        self.found.clear();
-    }
+/// A registration as a list has it.
+struct Found {
+    /// The team's number, for teams and workers.
+    number: Option<String>,
 }
 
 impl Courier {
-    /// Lost requests that cannot be asked for, once their time is over.
-    pub(super) fn resend_unaskable(&mut self, now: Now) {
-        for method in [Method::AddEmployer, Method::AddMoves] {
-            for id in self.jobs.to_ask(method, now.instant) {
-                self.release_all(now, id, "sent again: the platform cannot be asked");
+    /// What the platform cannot be told may have been put right there by a person: it is asked once a day, and then a person
+    /// is asked here.
+    pub(super) fn ask_before_holding(&mut self, now: Now, subject: Subject, reason: String) {
+        let today = self.date_of(now.wall);
+        if !self.registry.is_to_be_asked(&subject, today) {
+            return self.hold_for_repair(now, &subject, reason);
+        }
+        let id = self.new_job();
+        self.registry.set(&subject, Standing::InJob(id));
+        let phase = Phase::Unknown(Doubt::new(now.instant, Then::Hold { reason }));
+        let (method, subjects) = (method_of(&subject), vec![subject]);
+        let team_number = self.team_number_of(&subjects);
+        self.jobs.insert(id, Job { method, subjects, size: 1, team_number, phase });
+    }
+
+    /// The next page of the list that is being read for a registration, or the first one for the next registration.
+    pub(super) fn order_question(&mut self, now: Now, query: Method) -> Option<Order> {
+        let question = match self.questions.remove(&query) {
+            Some(question) if !self.concerned(&question).is_empty() => question,
+            Some(_) | None => self.next_question(now, query)?,
+        };
+        let request = self.request_for(question.job, &question.about, question.listing.page()).ok()?;
+        self.questions.insert(query, question);
+        Some(self.call(request, Purpose::Ask, None))
+    }
+
+    fn next_question(&mut self, now: Now, query: Method) -> Option<Question> {
+        for job in self.jobs.to_ask(query, now.instant) {
+            let subjects = self.jobs.get(job).map(|job| job.subjects.clone()).unwrap_or_default();
+            let mut obstacle = "nothing of it is known here".to_owned();
+            for about in subjects {
+                match self.request_for(job, &about, 0) {
+                    Ok(_) => return Some(Question { job, about, listing: Listing::default() }),
+                    Err(reason) => obstacle = reason,
+                }
+            }
+            self.ask_later(now, job, obstacle);
+        }
+        None
+    }
+
+    /// What the list can tell of, as far as it is still in doubt.
+    fn concerned(&self, question: &Question) -> Vec<Subject> {
+        let Some(job) = self.jobs.get(question.job).filter(|_| self.jobs.doubt(question.job).is_some()) else {
+            return Vec::new();
+        };
+        let is_concerned = |subject: &&Subject| job.method == Method::AddMoves || **subject == question.about;
+        job.subjects.iter().filter(is_concerned).cloned().collect()
+    }
+
+    /// The question for a registration, or why it cannot be asked.
+    fn request_for(&self, job: JobId, about: &Subject, page: u32) -> Result<Request, String> {
+        let employer = |name: &str| {
+            let known = self.registry.employer(name).cloned();
+            known.ok_or_else(|| format!("employer {name} is not configured"))
+        };
+        let id_number = |worker| {
+            let known = self.registry.worker(worker).map(|worker| worker.id_number.clone());
+            known.ok_or_else(|| "the worker is not on the roster".to_owned())
+        };
+        Ok(match about {
+            Subject::Employer(name) => Request::QueryEmployers { employer: employer(name)?, page },
+            Subject::Team(team) => {
+                Request::QueryTeams { employer: employer(&team.employer)?, team: team.clone(), page }
+            }
+            Subject::Worker(id) => Request::QueryWorkers { id_number: id_number(id)?, page },
+            Subject::Entry(..) | Subject::Exit(..) => {
+                let number = self.jobs.get(job).and_then(|job| job.team_number.clone());
+                Request::QueryMoves { team_number: number.ok_or("the team's number is not known here")?, page }
+            }
+            Subject::Punch(_) => return Err("a punch is asked for with its day".to_owned()),
+        })
+    }
+
+    pub(super) fn handle_asked(&mut self, now: Now, query: Method, outcome: Outcome) {
+        let Some(mut question) = self.questions.remove(&query) else { return };
+        let id = question.job;
+        let useless = match Reply::of(outcome) {
+            Reply::Page(answer, page) => {
+                self.settle_listed(now, &question, &answer);
+                match question.listing.take(answer, page) {
+                    Progress::More | Progress::Again => None,
+                    Progress::Whole => return self.settle_absent(now, id, self.concerned(&question)),
+                    Progress::Useless(text) => Some(text),
+                }
+            }
+            Reply::Refused(text) => return self.settle_unasked(now, id, text),
+            Reply::Useless(text) => Some(text),
+            Reply::Unheard => None,
+        };
+        if self.concerned(&question).is_empty() {
+            return;
+        }
+        match useless {
+            Some(text) if !question.listing.has_another_try() => self.ask_later(now, id, text),
+            Some(_) | None => {
+                self.questions.insert(query, question);
             }
         }
     }
 
-    fn release_all(&mut self, now: Now, id: JobId, text: &str) {
-        let Some(job) = self.jobs.get(id) else { return };
-        let Phase::Unknown { then, .. } = &job.phase else { return };
-        let (then, subjects) = (then.clone(), job.subjects.clone());
-        self.release(now, id, subjects, &then, text.to_owned());
-    }
-
-    pub(super) fn order_team_query(&mut self, now: Now) -> Option<Order> {
-        let id = *self.jobs.to_ask(Method::AddTeam, now.instant).first()?;
-        let Some(Subject::Team(team)) = self.jobs.get(id)?.subjects.first().cloned() else { return None };
-        let employer = self.registry.employer(&team.employer)?.clone();
-        let page = self.team_pages.get(&id).copied().unwrap_or(0);
-        Some(self.call(Request::QueryTeams { employer, team, page }, Purpose::AskTeam(id), None))
-    }
-
-    pub(super) fn handle_teams(&mut self, now: Now, id: JobId, outcome: Outcome) {
-        let Outcome::Answered { answer, .. } = outcome else { return };
-        let rows = match answer {
-            Answer::Teams(rows) => rows,
-            Answer::Ended(Ending::Unclear { .. })
-            | Answer::Garbled { .. }
-            | Answer::TryLater { .. }
-            | Answer::Stop { .. } => return,
-            _ => return self.release_all(now, id, "the platform does not list teams"),
-        };
-        let Some(Subject::Team(team)) = self.jobs.get(id).and_then(|job| job.subjects.first()).cloned() else {
-            return;
-        };
-        let credit_code = self.registry.employer(&team.employer).map(|employer| employer.credit_code.clone());
-        let found = rows
-            .rows
-            .iter()
-            .find(|row| row.name == team.name && (row.corp_code.is_none() || row.corp_code == credit_code));
-        if let Some(row) = found {
-            let note = Some("found by query".to_owned());
-            return self.confirm(now, id, vec![Subject::Team(team)], Some(row.number.clone()), note);
-        }
-        let page = self.team_pages.entry(id).or_insert(0);
-        *page += 1;
-        if rows.count == 0 || rows.total.is_none_or(|total| u64::from(*page) * rows.count >= total) || *page >= PAGES {
-            self.team_pages.remove(&id);
-            self.release_all(now, id, "the platform does not list the team");
+    /// The registration in a page of its list.
+    fn found(&self, about: &Subject, answer: &Answer) -> Option<Found> {
+        let id_number = |id| self.registry.worker(id).map(|worker| worker.id_number.to_uppercase());
+        let is_there = |there: bool| there.then_some(Found { number: None });
+        match (about, answer) {
+            (Subject::Employer(name), Answer::Employers(rows)) => {
+                let code = &self.registry.employer(name)?.credit_code;
+                is_there(rows.rows.iter().any(|row| row.corp_code == *code))
+            }
+            (Subject::Team(team), Answer::Teams(rows)) => {
+                let code = self.registry.employer(&team.employer).map(|employer| employer.credit_code.clone());
+                let is_it = |code_there: &Option<String>| code_there.is_none() || *code_there == code;
+                let row = rows.rows.iter().find(|row| row.name == team.name && is_it(&row.corp_code))?;
+                Some(Found { number: Some(row.number.clone()) })
+            }
+            (Subject::Worker(id), Answer::Workers(rows)) => {
+                let row = rows.rows.iter().find(|row| Some(&row.id_number) == id_number(id).as_ref())?;
+                Some(Found { number: row.team_number.clone() })
+            }
+            (Subject::Entry(id, date) | Subject::Exit(id, date), Answer::Moves(rows)) => {
+                let kind = if matches!(about, Subject::Entry(..)) { MoveKind::Entry } else { MoveKind::Exit };
+                is_there(rows.rows.contains(&MoveRow { id_number: id_number(id)?, date: *date, kind }))
+            }
+            _ => None,
         }
     }
 
-    pub(super) fn order_worker_query(&mut self, now: Now) -> Option<Order> {
-        let id = *self.jobs.to_ask(Method::AddWorkers, now.instant).first()?;
-        let subject = self.jobs.get(id)?.subjects.first()?.clone();
-        let Subject::Worker(worker_id) = &subject else { return None };
-        let worker = self.registry.worker(worker_id)?;
-        let place = self.registry.place_of(worker)?;
-        let request = Request::QueryWorkers { place, id_number: worker.id_number.clone(), page: 0 };
-        Some(self.call(request, Purpose::AskWorker(id, subject), None))
-    }
-
-    pub(super) fn handle_workers(&mut self, now: Now, id: JobId, subject: &Subject, outcome: Outcome) {
-        let Outcome::Answered { answer, .. } = outcome else { return };
-        let rows = match answer {
-            Answer::Workers(rows) => rows,
-            Answer::Ended(Ending::Unclear { .. })
-            | Answer::Garbled { .. }
-            | Answer::TryLater { .. }
-            | Answer::Stop { .. } => return,
-            _ => return self.release_all(now, id, "the platform does not list workers"),
-        };
-        let Subject::Worker(worker_id) = subject else { return };
-        let id_number = self.registry.worker(worker_id).map(|worker| worker.id_number.to_uppercase());
-        let row = rows.rows.into_iter().find(|row| Some(&row.id_number) == id_number.as_ref());
-        if let Some(row) = row {
-            let note = Some("found by query".to_owned());
-            return self.confirm(now, id, vec![subject.clone()], row.team_number, note);
-        }
-        let Some(Phase::Unknown { then, .. }) = self.jobs.get(id).map(|job| job.phase.clone()) else { return };
-        let text = "the platform does not list the worker".to_owned();
-        self.release(now, id, vec![subject.clone()], &then, text);
-    }
-
-    /// The next page of the team's day that is being read, or of the next one to read.
-    pub(super) fn order_scan(&mut self, now: Now) -> Option<Order> {
-        if self.scan.is_none() {
-            self.scan = self.next_scan(now);
-        }
-        let scan = self.scan.as_ref()?;
-        let request =
-            Request::QueryAttendance { team_number: scan.team_number.clone(), date: scan.date, page: scan.page };
-        Some(self.call(request, Purpose::Scan, None))
-    }
-
-    fn next_scan(&self, now: Now) -> Option<Scan> {
-        let due = self.jobs.to_ask(Method::AddAttendance, now.instant);
-        let first = self.jobs.get(*due.first()?)?;
-        let team_number = first.team_number.clone()?;
-        let date = first.subjects.iter().find_map(|subject| self.day_of(subject))?;
-        let concerned = due.into_iter().filter(|id| {
-            self.jobs.get(*id).is_some_and(|job| {
-                job.team_number.as_ref() == Some(&team_number)
-                    && job.subjects.iter().any(|subject| self.day_of(subject) == Some(date))
-            })
-        });
-        let jobs = concerned.collect();
-        Some(Scan { team_number, date, page: 0, seen: 0, total: None, found: HashSet::new(), jobs })
-    }
-
-    fn day_of(&self, subject: &Subject) -> Option<Date> {
-        let Subject::Punch(punch) = subject else { return None };
-        Some(self.date_of(self.window.get(*punch)?.out.time))
-    }
-
-    pub(super) fn handle_scanned(&mut self, now: Now, outcome: Outcome) {
-        let Outcome::Answered { answer: Answer::Attendance(rows), .. } = outcome else {
-            // Begun again when the lane is free: half a list settles nothing.
-            self.scan = None;
-            return;
-        };
-        let Some(scan) = &mut self.scan else { return };
-        if scan.total.is_some() && scan.total != rows.total {
-            scan.begin_again();
-            return;
-        }
-        if !take_page(scan, rows) {
-            return;
-        }
-        if let Some(scan) = self.scan.take() {
-            for id in &scan.jobs {
-                self.settle_by(now, *id, &scan);
+    /// What is on the page, the platform has.
+    fn settle_listed(&mut self, now: Now, question: &Question, answer: &Answer) {
+        let mut there = Vec::new();
+        for subject in self.concerned(question) {
+            match self.found(&subject, answer) {
+                Some(found) if matches!(subject, Subject::Team(_) | Subject::Worker(_)) => {
+                    self.settle_found(now, question.job, subject, found);
+                }
+                Some(_) => there.push(subject),
+                None => {}
             }
         }
-    }
-
-    /// What the platform lists is settled, what it does not list is sent again.
-    fn settle_by(&mut self, now: Now, id: JobId, scan: &Scan) {
-        let Some(job) = self.jobs.get(id) else { return };
-        let Phase::Unknown { then, .. } = job.phase.clone() else { return };
-        let that_day = job.subjects.iter().filter(|subject| self.day_of(subject) == Some(scan.date));
-        let (there, absent): (Vec<Subject>, Vec<Subject>) =
-            that_day.cloned().partition(|subject| self.key_of(subject).is_some_and(|key| scan.found.contains(&key)));
         if !there.is_empty() {
-            self.confirm(now, id, there, None, Some("found by query".to_owned()));
-        }
-        if !absent.is_empty() {
-            self.release(now, id, absent, &then, "the platform does not have it".to_owned());
+            self.confirm(now, question.job, there, None, Some("found by query".to_owned()));
         }
     }
 
-    fn key_of(&self, subject: &Subject) -> Option<PunchKey> {
-        let Subject::Punch(punch) = subject else { return None };
-        let out = self.window.get(*punch)?.out.clone();
-        let id_number = self.registry.worker(&out.worker)?.id_number.clone();
-        Some(self.profile.punch_key(&Attendance { out, id_number }))
+    /// The platform has a team or worker: under which number?
+    fn settle_found(&mut self, now: Now, id: JobId, about: Subject, found: Found) {
+        let note = Some("found by query".to_owned());
+        let moved_from = match &about {
+            Subject::Worker(worker) => self.registry.number_of(worker).map(str::to_owned),
+            Subject::Employer(_) | Subject::Team(_) | Subject::Entry(..) | Subject::Exit(..) | Subject::Punch(_) => {
+                None
+            }
+        };
+        let Some(before) = moved_from else { return self.confirm(now, id, vec![about], found.number, note) };
+        let wanted = self.number_wanted(id, &about);
+        match found.number {
+            Some(there) if Some(&there) != wanted.as_ref() => {
+                if there != before {
+                    self.correct_number(now, id, &about, there.clone());
+                }
+                let failure = format!("the platform keeps the worker in the team with the number {there}");
+                self.release(now, id, vec![about], &Then::Split { text: failure.clone() }, failure);
+            }
+            number => self.confirm(now, id, vec![about], number, note),
+        }
     }
-}
 
-/// Adds a page; true when it was the last.
-fn take_page(scan: &mut Scan, rows: Rows<PunchKey>) -> bool {
-    let known = scan.found.len();
-    scan.seen += rows.count;
-    scan.total = rows.total;
-    scan.page += 1;
-    scan.found.extend(rows.rows);
-    match rows.total {
-        Some(total) => rows.count == 0 || scan.seen >= total,
-        // Without a total the list ends with an empty page, or with the same page again.
-        None => scan.found.len() == known,
+    /// The platform does not have it: what the doubt says is done.
+    fn settle_absent(&mut self, now: Now, id: JobId, absent: Vec<Subject>) {
+        let Some(then) = self.jobs.doubt(id).map(|doubt| doubt.then.clone()).filter(|_| !absent.is_empty()) else {
+            return;
+        };
+        self.release(now, id, absent, &then, "the platform does not list it".to_owned());
+    }
+
+    /// The platform does not give the list.
+    fn settle_unasked(&mut self, now: Now, id: JobId, text: String) {
+        let Some(Doubt { then, .. }) = self.jobs.doubt(id).cloned() else { return };
+        let subjects = self.jobs.get(id).map(|job| job.subjects.clone()).unwrap_or_default();
+        match then {
+            Then::Trust { .. } => {
+                let note = format!("its list is not given: {text}");
+                self.confirm(now, id, subjects, None, Some(note));
+            }
+            Then::Resend | Then::Split { .. } | Then::Hold { .. } => {
+                let text = format!("sent again, its list is not given: {text}");
+                self.release(now, id, subjects, &then, text);
+            }
+        }
+    }
+
+    /// Nothing of use was said: the question is asked again, each time later, and people are told.
+    pub(super) fn ask_later(&mut self, now: Now, id: JobId, text: String) {
+        let Some(doubt) = self.jobs.doubt_mut(id) else { return };
+        doubt.in_vain += 1;
+        doubt.ask_at = now.instant + doubled(ASK_FIRST, doubt.in_vain, ASK_LONGEST);
+        doubt.said.clone_from(&text);
+        if doubt.in_vain == IN_VAIN
+            && let Some((method, subjects)) = self.jobs.get(id).map(|job| (job.method, job.subjects.clone()))
+        {
+            let reason = format!("the platform does not say what became of it: {text}");
+            subjects.iter().for_each(|subject| self.registry.told(subject, None));
+            self.push(now, id, method, subjects, Step::Unknown { reason });
+        }
     }
 }

@@ -6,7 +6,7 @@ use super::registry::Standing;
 use super::{
     Call, CallId, Courier, LONGEST_FIRST_POLL, Now, Order, Outcome, POLL_REFUSALS, PROBE_AFTER, Purpose, Stopped,
 };
-use crate::punch::{JobId, Step, Subject, UploadStep};
+use crate::punch::{JobId, Step, Subject, UploadStep, WorkerId};
 use crate::upload::profiles::{Answer, Ending, Method, Move, MoveKind, Request};
 
 impl Courier {
@@ -30,12 +30,15 @@ impl Courier {
                 let limit = self.profile.caps().workers;
                 let (place, workers) = self.registry.next_workers(now.instant, limit)?;
                 let subjects = workers.iter().map(|worker| Subject::Worker(worker.worker_id.clone())).collect();
-                Some(self.submit(now, Request::AddWorkers { place, workers }, subjects, None))
+                let number = Some(place.number.clone());
+                Some(self.submit(now, Request::AddWorkers { place, workers }, subjects, number))
             }
+            Method::UpdateWorker => self.order_update(now),
             Method::AddMoves => self.order_moves(now),
             Method::AddAttendance => self.order_attendance(now),
-            Method::QueryTeams => self.order_team_query(now),
-            Method::QueryWorkers => self.order_worker_query(now),
+            Method::QueryEmployers | Method::QueryTeams | Method::QueryWorkers | Method::QueryMoves => {
+                self.order_question(now, method)
+            }
             Method::QueryAttendance => self.order_scan(now),
         }
     }
@@ -46,6 +49,13 @@ impl Courier {
         Some(self.call(request, Purpose::Poll(job), None))
     }
 
+    fn order_update(&mut self, now: Now) -> Option<Order> {
+        let is_still = |worker: &WorkerId| !self.window.has_in_job(worker);
+        let (place, worker) = self.registry.next_update(now.instant, is_still)?;
+        let (subjects, number) = (vec![Subject::Worker(worker.worker_id.clone())], Some(place.number.clone()));
+        Some(self.submit(now, Request::UpdateWorker { place, worker: Box::new(worker) }, subjects, number))
+    }
+
     fn order_moves(&mut self, now: Now) -> Option<Order> {
         let limit = self.profile.caps().moves;
         let (place, moves) = self.registry.next_moves(now.instant, self.date_of(now.wall), limit)?;
@@ -54,7 +64,8 @@ impl Courier {
             MoveKind::Exit => Subject::Exit(one.worker.worker_id.clone(), one.date),
         };
         let subjects = moves.iter().map(subject).collect();
-        Some(self.submit(now, Request::AddMoves { place, moves }, subjects, None))
+        let number = Some(place.number.clone());
+        Some(self.submit(now, Request::AddMoves { place, moves }, subjects, number))
     }
 
     /// A request that carries subjects: a new job.
@@ -107,8 +118,7 @@ impl Courier {
         match purpose {
             Purpose::Submit(job) => self.handle_submitted(now, job, outcome),
             Purpose::Poll(job) => self.handle_polled(now, job, outcome),
-            Purpose::AskTeam(job) => self.handle_teams(now, job, outcome),
-            Purpose::AskWorker(job, subject) => self.handle_workers(now, job, &subject, outcome),
+            Purpose::Ask => self.handle_asked(now, method, outcome),
             Purpose::Scan => self.handle_scanned(now, outcome),
         }
     }
@@ -116,7 +126,7 @@ impl Courier {
     /// What an outcome says about the platform itself.
     fn note(&mut self, now: Now, method: Method, outcome: &Outcome) {
         let (sent, went, error) = match outcome {
-            Outcome::BadPictures(_) => {
+            Outcome::BadPictures(_) | Outcome::UnreadPictures { .. } => {
                 self.lanes.release(method, None, now.instant, Went::Well);
                 return;
             }
@@ -158,7 +168,8 @@ impl Courier {
                 let ask_at = now.instant + self.settings.platform.reconcile_after;
                 return self.lose(now, id, ask_at, Then::Resend, text);
             }
-            Outcome::BadPictures(photos) => return self.hold_pictures(now, id, &photos),
+            Outcome::BadPictures(photos) => return self.hold_pictures(id, photos),
+            Outcome::UnreadPictures { photos, text } => return self.hold_unread(now, id, &photos, text),
             Outcome::Answered { answer, .. } => {
                 let text = format!("an answer to another question: {answer:?}");
                 return self.settle(now, id, Ending::Unclear { text }, false);
@@ -214,7 +225,11 @@ impl Courier {
                 awaited.refusals += 1;
                 awaited.wait_again(now.instant, first_poll);
             }
-            Outcome::Answered { .. } | Outcome::NotSent { .. } | Outcome::Lost { .. } | Outcome::BadPictures(_) => {
+            Outcome::Answered { .. }
+            | Outcome::NotSent { .. }
+            | Outcome::Lost { .. }
+            | Outcome::BadPictures(_)
+            | Outcome::UnreadPictures { .. } => {
                 awaited.poll_at = now.instant + first_poll;
             }
         }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use jiff::civil::Date;
+
 use super::jobs::{Phase, Then};
 use super::registry::{Readiness, Standing};
 use super::restoring::{is_on_the_way, method_of};
@@ -16,7 +18,7 @@ impl Courier {
     pub fn handle_rows(&mut self, now: Now, read: &Read, rows: Vec<(Outgoing, UploadRow)>) {
         let mut parked: BTreeMap<String, Vec<Subject>> = BTreeMap::new();
         let mut on_the_way = Vec::new();
-        let (last, count) = (rows.last().map(|(out, _)| out.seq), rows.len());
+        let last = rows.last().map(|(out, _)| out.seq);
         for (out, row) in rows {
             let wanted = match read {
                 Read::Outbox { sweep, .. } => self.window.wants(&out, *sweep),
@@ -34,7 +36,8 @@ impl Courier {
             Read::Punches(punches) => self.window.announced_read(punches),
         }
         self.restore_jobs(now, on_the_way);
-        self.dirty |= count > 0;
+        // No rows at all may be the end of the outbox, for which the exits of leavers wait.
+        self.dirty = true;
         for (reason, subjects) in parked {
             self.push(now, NO_JOB, Method::AddAttendance, subjects, Step::Waiting { reason });
         }
@@ -81,6 +84,7 @@ impl Courier {
     /// A new or changed row of the roster. What was refused or waits because of the old one is tried again.
     pub fn handle_worker(&mut self, now: Now, worker: Worker) {
         let id = worker.worker_id.clone();
+        self.bad_photos.retain(|photo| Some(*photo) != worker.photo);
         self.registry.put_worker(worker);
         for subject in self.registry.repaired_by(&id) {
             let was_refused = self.open_again(&subject);
@@ -89,7 +93,6 @@ impl Courier {
                 self.push(now, NO_JOB, method_of(&subject), vec![subject], Step::Requeued { reason });
             }
         }
-        self.today = None;
         self.dirty = true;
     }
 
@@ -133,7 +136,7 @@ impl Courier {
                     return false;
                 }
             }
-            Standing::Open | Standing::Held { .. } | Standing::Confirmed { .. } | Standing::Refused { .. } => {}
+            Standing::Open | Standing::Held { .. } | Standing::Confirmed | Standing::Refused { .. } => {}
         }
         self.registry.set(subject, Standing::Open);
         if let Some(retry) = self.registry.retry_mut(subject) {
@@ -144,7 +147,7 @@ impl Courier {
 
     /// Takes a subject out of a job whose outcome is unknown; false when the job is still under way.
     fn leave_unknown(&mut self, id: JobId, subject: &Subject) -> bool {
-        let unknown = self.jobs.get(id).is_none_or(|job| matches!(job.phase, Phase::Unknown { .. }));
+        let unknown = self.jobs.get(id).is_none_or(|job| matches!(job.phase, Phase::Unknown(_)));
         if unknown {
             self.leave(id, std::slice::from_ref(subject));
         }
@@ -157,11 +160,10 @@ impl Courier {
             let reason = "the platform did not finish in time".to_owned();
             self.lose(now, id, now.instant, Then::Resend, reason);
         }
-        self.resend_unaskable(now);
         let today = self.date_of(now.wall);
-        if self.today != Some(today) {
-            self.today = Some(today);
-            self.registry.want_present(today);
+        let is_new_day = self.today.replace(today) != Some(today);
+        if self.registry.take_change() || is_new_day {
+            self.review_roster(now, today);
             self.dirty = true;
         }
         if std::mem::take(&mut self.dirty) {
@@ -170,22 +172,40 @@ impl Courier {
         }
     }
 
-    fn review_registrations(&mut self, now: Now) {
-        let open: Vec<Subject> = self
-            .registry
-            .unsettled()
-            .filter(|(_, one)| one.standing == Standing::Open)
-            .map(|(subject, _)| subject.clone())
-            .collect();
-        for subject in open {
-            if let Some(reason) = self.what_is_missing(&subject) {
-                self.hold_for_repair(now, &subject, reason);
+    /// What the roster asks for is opened, and what it asks for no longer is closed.
+    fn review_roster(&mut self, now: Now, today: Date) {
+        self.registry.want_present(today);
+        for subject in self.registry.outdated() {
+            if self.registry.forget(&subject).is_some_and(|registration| registration.is_recorded) {
+                let reason = "the roster says otherwise now".to_owned();
+                self.push(now, NO_JOB, method_of(&subject), vec![subject], Step::Withdrawn { reason });
             }
         }
+        for subject in self.registry.at_home_again() {
+            self.registry.confirm(&subject, None);
+            let note = Some("the platform has the worker in the roster's team".to_owned());
+            let external = self.registry.get(&subject).and_then(|registration| registration.number.clone());
+            self.push(now, NO_JOB, method_of(&subject), vec![subject], Step::Confirmed { external, note });
+        }
+    }
+
+    fn review_registrations(&mut self, now: Now) {
         let today = self.date_of(now.wall);
         let leavers: Vec<Subject> = self.registry.workers().filter_map(|worker| self.exit_due(worker, today)).collect();
         for subject in leavers {
             self.registry.set(&subject, Standing::Open);
+        }
+        let waiting = self.registry.unsettled().filter(|(_, one)| match &one.standing {
+            Standing::Open => true,
+            Standing::Held { until, .. } => until.is_none(),
+            Standing::InJob(_) | Standing::Confirmed | Standing::Refused { .. } => false,
+        });
+        let waiting: Vec<Subject> = waiting.map(|(subject, _)| subject.clone()).collect();
+        for subject in waiting {
+            match self.what_is_missing(&subject) {
+                Some(reason) => self.ask_before_holding(now, subject, reason),
+                None => self.registry.set(&subject, Standing::Open),
+            }
         }
     }
 
@@ -200,21 +220,25 @@ impl Courier {
                 let Some(worker) = self.registry.worker(id) else {
                     return Some("the worker is not on the roster".to_owned());
                 };
+                if self.sends_incomplete_workers() {
+                    return None;
+                }
                 let missing = self.profile.missing_fields(worker);
-                let waits = !missing.is_empty() && !self.sends_incomplete_workers();
-                waits.then(|| format!("missing on the roster: {}", missing.join(", ")))
+                if !missing.is_empty() {
+                    return Some(format!("missing on the roster: {}", missing.join(", ")));
+                }
+                let is_bad = worker.photo.is_some_and(|photo| self.bad_photos.contains(&photo));
+                is_bad.then(|| "photo (headImage) is not a picture that can be used".to_owned())
             }
-            Subject::Entry(..) | Subject::Exit(..) | Subject::Punch(_) => None,
+            Subject::Entry(id, _) | Subject::Exit(id, _) => self.registry.contradiction(id, subject),
+            Subject::Punch(_) => None,
         }
     }
 
     /// The exit of a worker who left, once the day is over and the last punch has its receipt.
-    fn exit_due(&self, worker: &Worker, today: jiff::civil::Date) -> Option<Subject> {
-        let left_on = worker.left_on.filter(|left_on| *left_on < today)?;
-        let entry = self.registry.entry_that_stands(&worker.worker_id)?;
-        let exit = Subject::Exit(worker.worker_id.clone(), left_on);
-        let new = self.registry.get(&exit).is_none();
-        (new && entry <= left_on && !self.window.may_have(&worker.worker_id)).then_some(exit)
+    fn exit_due(&self, worker: &Worker, today: Date) -> Option<Subject> {
+        let exit = self.registry.exit_wanted(worker, today)?;
+        (!self.window.may_have(&worker.worker_id)).then_some(exit)
     }
 
     /// Punches whose worker cannot be sent leave the memory, those whose worker can be come back.

@@ -17,7 +17,7 @@ pub struct Job {
     pub subjects: Vec<Subject>,
     /// How many there were at first.
     pub size: usize,
-    /// The team's number at the platform, for attendance.
+    /// The team's number at the platform under which it was sent, when one was and it is known.
     pub team_number: Option<String>,
     pub phase: Phase,
 }
@@ -28,8 +28,8 @@ pub enum Phase {
     Calling,
     /// The platform works on it.
     Accepted(Awaited),
-    /// Nobody knows; ask the platform from `ask_at` on, then do `then` with what is not there.
-    Unknown { ask_at: Instant, then: Then },
+    /// Nobody knows: the platform is asked.
+    Unknown(Doubt),
 }
 
 /// A serial code whose result is awaited.
@@ -43,6 +43,23 @@ pub struct Awaited {
     pub give_up_at: Instant,
 }
 
+/// An outcome that nobody knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// The platform is asked from here on.
+    pub ask_at: Instant,
+    pub then: Then,
+    /// How often it was asked and said nothing that could be used, and what it said last.
+    pub in_vain: u32,
+    pub said: String,
+}
+
+impl Doubt {
+    pub fn new(ask_at: Instant, then: Then) -> Doubt {
+        Doubt { ask_at, then, in_vain: 0, said: String::new() }
+    }
+}
+
 /// What to do with items that the platform turns out not to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Then {
@@ -50,6 +67,11 @@ pub enum Then {
     Resend,
     /// The request failed for a reason that names no item: send smaller ones, and a single one not for ever.
     Split { text: String },
+    /// The platform says that it is there, and is asked where. If that cannot be asked, its word is taken; if it is not
+    /// there after all, the request has failed with this text.
+    Trust { text: String },
+    /// Nothing was sent, because the platform was told something else before: a person has to see to it.
+    Hold { reason: String },
 }
 
 /// All jobs of one courier, and when to look after them.
@@ -82,7 +104,8 @@ impl Jobs {
 
     /// Whether any attendance of this team is under way.
     pub fn has_attendance_of(&self, team_number: &str) -> bool {
-        self.jobs.values().any(|job| job.team_number.as_deref() == Some(team_number))
+        let mut attendance = self.jobs.values().filter(|job| job.method == Method::AddAttendance);
+        attendance.any(|job| job.team_number.as_deref() == Some(team_number))
     }
 
     /// How many attendance requests await their result.
@@ -94,21 +117,34 @@ impl Jobs {
     pub fn next_poll(&self, now: Instant) -> Option<(JobId, &Awaited)> {
         let accepted = self.jobs.iter().filter_map(|(id, job)| match &job.phase {
             Phase::Accepted(awaited) => Some((*id, awaited)),
-            Phase::Calling | Phase::Unknown { .. } => None,
+            Phase::Calling | Phase::Unknown(_) => None,
         });
         accepted.filter(|(_, awaited)| awaited.poll_at <= now).min_by_key(|(_, awaited)| awaited.poll_at)
     }
 
-    /// Jobs of this method that are to be asked for, the most overdue first.
-    pub fn to_ask(&self, method: Method, now: Instant) -> Vec<JobId> {
+    /// The doubt about a job, as long as there is one.
+    pub fn doubt(&self, id: JobId) -> Option<&Doubt> {
+        match &self.get(id)?.phase {
+            Phase::Unknown(doubt) => Some(doubt),
+            Phase::Calling | Phase::Accepted(_) => None,
+        }
+    }
+
+    pub fn doubt_mut(&mut self, id: JobId) -> Option<&mut Doubt> {
+        match &mut self.get_mut(id)?.phase {
+            Phase::Unknown(doubt) => Some(doubt),
+            Phase::Calling | Phase::Accepted(_) => None,
+        }
+    }
+
+    /// Jobs that are to be asked for by this query, the most overdue first.
+    pub fn to_ask(&self, query: Method, now: Instant) -> Vec<JobId> {
         let mut due: Vec<(Instant, JobId)> = self
             .jobs
             .iter()
-            .filter(|(_, job)| job.method == method)
-            .filter_map(|(id, job)| match job.phase {
-                Phase::Unknown { ask_at, .. } if ask_at <= now => Some((ask_at, *id)),
-                Phase::Unknown { .. } | Phase::Calling | Phase::Accepted(_) => None,
-            })
+            .filter(|(_, job)| job.method.asked_by() == Some(query))
+            .filter_map(|(id, _)| Some((self.doubt(*id)?.ask_at, *id)))
+            .filter(|(ask_at, _)| *ask_at <= now)
             .collect();
         due.sort_unstable();
         due.into_iter().map(|(_, id)| id).collect()
@@ -123,12 +159,22 @@ impl Jobs {
         late.map(|(id, _)| *id).collect()
     }
 
+    /// How many subjects the platform was asked for in vain this often or more, and what it said last.
+    pub fn unclear(&self, times: u32) -> Option<(usize, &str)> {
+        let unclear = || {
+            let doubts = self.jobs.iter().filter_map(|(id, job)| Some((self.doubt(*id)?, job)));
+            doubts.filter(|(doubt, _)| doubt.in_vain >= times)
+        };
+        let (worst, _) = unclear().max_by_key(|(doubt, _)| doubt.in_vain)?;
+        Some((unclear().map(|(_, job)| job.subjects.len()).sum(), worst.said.as_str()))
+    }
+
     /// When the next job wants something.
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
         let times = self.jobs.values().filter_map(|job| match &job.phase {
             Phase::Calling => None,
             Phase::Accepted(awaited) => Some(awaited.poll_at),
-            Phase::Unknown { ask_at, .. } => Some(*ask_at),
+            Phase::Unknown(doubt) => Some(doubt.ask_at),
         });
         times.filter(|at| *at > now).min()
     }

@@ -16,13 +16,15 @@ mod calls;
 mod intake;
 mod jobs;
 mod lanes;
+mod listing;
 mod registry;
 mod restoring;
+mod scanning;
 mod settling;
 mod window;
 
 #[cfg(test)]
-mod model;
+pub(crate) mod model;
 #[cfg(test)]
 mod stories;
 
@@ -33,11 +35,12 @@ use std::time::{Duration, Instant};
 use jiff::civil::Date;
 use jiff::tz::Offset;
 
-use self::asking::Scan;
+use self::asking::Question;
 use self::jobs::Jobs;
 use self::lanes::Lanes;
 use self::registry::Registry;
 pub use self::restoring::Restored;
+use self::scanning::Scan;
 pub use self::window::Read;
 use self::window::Window;
 use super::profiles::{Answer, Method, Profile, Request};
@@ -51,9 +54,14 @@ const OUTSTANDING: usize = 100;
 /// Back-off of what depends on something that the platform does not know yet.
 const DEPENDS_FIRST: Duration = Duration::from_secs(15);
 const DEPENDS_LONGEST: Duration = Duration::from_secs(600);
-/// Back-off of a single item that was refused without a reason that names a field.
+/// Back-off of a single item that was refused without a reason that names a field, or whose picture cannot be read.
 const ITEM_FIRST: Duration = Duration::from_secs(2);
 const ITEM_LONGEST: Duration = Duration::from_secs(600);
+/// Back-off of a question that was answered by nothing that could be used.
+const ASK_FIRST: Duration = Duration::from_secs(5);
+const ASK_LONGEST: Duration = Duration::from_secs(600);
+/// Useless answers to a question after which people are told.
+const IN_VAIN: u32 = 3;
 /// Polls refused in a row after which a serial code is given up.
 const POLL_REFUSALS: u32 = 3;
 /// The first poll is never put off further than this.
@@ -104,6 +112,8 @@ pub enum Outcome {
     Lost { text: String, sent: Instant },
     /// Not sent, because pictures that it must carry cannot be used. Its `sending` was not stored.
     BadPictures(Vec<PhotoHash>),
+    /// Not sent, because pictures that it carries cannot be read now. Its `sending` was not stored.
+    UnreadPictures { photos: Vec<PhotoHash>, text: String },
 }
 
 /// How the courier stands, for the board and the alarms.
@@ -117,6 +127,10 @@ pub struct Report {
     pub refused: u64,
     /// The last refusal's words.
     pub last_refusal: Option<String>,
+    /// Uploads whose outcome the platform does not tell, though it was asked several times.
+    pub unclear: usize,
+    /// What it said instead.
+    pub last_unclear: Option<String>,
 }
 
 /// How often an item may be tried, and when again.
@@ -146,8 +160,8 @@ struct Call {
 enum Purpose {
     Submit(JobId),
     Poll(JobId),
-    AskTeam(JobId),
-    AskWorker(JobId, Subject),
+    /// The method's [`Question`].
+    Ask,
     Scan,
 }
 
@@ -169,8 +183,11 @@ pub struct Courier {
     next_call: u64,
     next_job: u64,
     steps: VecDeque<UploadStep>,
+    /// The question that each query is busy with.
+    questions: BTreeMap<Method, Question>,
     scan: Option<Scan>,
-    team_pages: BTreeMap<JobId, u32>,
+    /// Photos that turned out to be no pictures.
+    bad_photos: Vec<PhotoHash>,
     /// Teams whose last batch failed: their batches go one at a time.
     cautious: BTreeSet<String>,
     /// How long to wait before the first poll; learns how long the platform takes.
@@ -237,11 +254,14 @@ impl Courier {
 
     /// How the courier stands.
     pub fn report(&self) -> Report {
+        let unclear = self.jobs.unclear(IN_VAIN);
         Report {
             stopped: self.stopped.as_ref().map(|stopped| stopped.text.clone()),
             down: self.last_error.clone().filter(|_| self.lanes.is_down()),
             refused: self.registry.refused() as u64 + self.refused_punches,
             last_refusal: self.last_refusal.clone(),
+            unclear: unclear.map_or(0, |(subjects, _)| subjects),
+            last_unclear: unclear.map(|(_, said)| said.to_owned()),
         }
     }
 

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::jobs::{Awaited, Job, Jobs, Phase, Then};
+use super::jobs::{Awaited, Doubt, Job, Jobs, Phase, Then};
 use super::lanes::Lanes;
-use super::registry::{Readiness, Registry, Standing};
+use super::registry::{Registry, Standing};
 use super::window::{Item, Window};
 use super::{Courier, NO_JOB, Now, Retry, Settings};
 use crate::punch::{JobId, Step, Subject, UploadState, Worker};
@@ -41,8 +41,9 @@ impl Courier {
             next_call: 1,
             next_job: restored.last_job + 1,
             steps: VecDeque::new(),
+            questions: BTreeMap::new(),
             scan: None,
-            team_pages: BTreeMap::new(),
+            bad_photos: Vec::new(),
             cautious: BTreeSet::new(),
             first_poll: platform.poll_interval,
             turn: 0,
@@ -75,19 +76,36 @@ impl Courier {
 
     fn restore_registration(&mut self, subject: &Subject, row: &UploadRow) {
         let reason = || row.reason.clone().unwrap_or_default();
-        let standing = match row.state {
-            UploadState::Confirmed => Standing::Confirmed { external: row.external.clone() },
-            UploadState::Refused => Standing::Refused { reason: reason() },
+        match row.state {
+            UploadState::Withdrawn => return,
+            UploadState::Confirmed => match (subject, self.restored_number(subject, row)) {
+                // Registered, and nobody knows where: registering again brings it to light.
+                (Subject::Team(_) | Subject::Worker(_), None) => self.registry.set(subject, Standing::Open),
+                (_, number) => self.registry.confirm(subject, number),
+            },
+            UploadState::Refused => self.registry.set(subject, Standing::Refused { reason: reason() }),
             UploadState::Queued
             | UploadState::Waiting
             | UploadState::Sending
             | UploadState::Accepted
-            | UploadState::Unknown => Standing::Open,
-        };
-        self.registry.set(subject, standing);
-        if row.state == UploadState::Waiting {
-            self.registry.told(subject, Some(reason()));
+            | UploadState::Unknown => self.registry.set(subject, Standing::Open),
         }
+        if let Some(number) = &row.external {
+            self.registry.correct_number(subject, number.clone());
+        }
+        let waits_for = (row.state == UploadState::Waiting).then(reason);
+        self.registry.told(subject, waits_for);
+    }
+
+    fn restored_number(&self, subject: &Subject, row: &UploadRow) -> Option<String> {
+        let team = match subject {
+            Subject::Worker(id) => self.registry.worker(id).map(|worker| &worker.team),
+            Subject::Employer(_) | Subject::Team(_) | Subject::Entry(..) | Subject::Exit(..) | Subject::Punch(_) => {
+                None
+            }
+        };
+        let by_team = || self.registry.team_number(team?).map(str::to_owned);
+        row.external.clone().or_else(by_team)
     }
 
     /// Subjects that one request carried become that job again.
@@ -95,7 +113,7 @@ impl Courier {
         let mut groups: BTreeMap<Group, Vec<(Subject, UploadRow)>> = BTreeMap::new();
         for (subject, row) in on_the_way {
             let id = row.job.as_ref().map_or(NO_JOB, |(id, _)| *id);
-            let key = (id, row.state, row.serial.clone(), method_of(&subject));
+            let key = (id, row.state, row.serial.clone(), self.method_on_the_way(&subject));
             groups.entry(key).or_default().push((subject, row));
         }
         for ((id, state, serial, method), rows) in groups {
@@ -130,23 +148,31 @@ impl Courier {
             }),
             _ => {
                 let ask_at = now.instant + platform.reconcile_after.saturating_sub(age);
-                Phase::Unknown { ask_at, then: Then::Resend }
+                Phase::Unknown(Doubt::new(ask_at, Then::Resend))
             }
         }
     }
 
-    fn team_number_of(&self, subjects: &[Subject]) -> Option<String> {
-        let Subject::Punch(punch) = subjects.first()? else { return None };
-        let worker = &self.window.get(*punch)?.out.worker;
-        match self.registry.readiness(worker) {
-            Readiness::Ready(number) => Some(number),
-            Readiness::Pending | Readiness::Blocked(_) => {
-                self.registry.team_number(&self.registry.worker(worker)?.team)
-            }
+    /// A worker who has a number already was not registered, but moved.
+    fn method_on_the_way(&self, subject: &Subject) -> Method {
+        match subject {
+            Subject::Worker(id) if self.registry.number_of(id).is_some() => Method::UpdateWorker,
+            other => method_of(other),
         }
     }
 
-    fn new_job(&mut self) -> JobId {
+    /// Under which number a job went: the one that the worker still has, because it does not change while anything of the
+    /// worker is on its way. Under which one the worker was registered or moved is not known any more.
+    pub(super) fn team_number_of(&self, subjects: &[Subject]) -> Option<String> {
+        let workers = subjects.iter().filter_map(|subject| match subject {
+            Subject::Punch(punch) => Some(&self.window.get(*punch)?.out.worker),
+            Subject::Entry(worker, _) | Subject::Exit(worker, _) => Some(worker),
+            Subject::Employer(_) | Subject::Team(_) | Subject::Worker(_) => None,
+        });
+        workers.into_iter().find_map(|worker| self.registry.number_of(worker)).map(str::to_owned)
+    }
+
+    pub(super) fn new_job(&mut self) -> JobId {
         let id = JobId(self.next_job);
         self.next_job += 1;
         id
@@ -156,7 +182,11 @@ impl Courier {
 pub(super) fn is_on_the_way(state: UploadState) -> bool {
     match state {
         UploadState::Sending | UploadState::Accepted | UploadState::Unknown => true,
-        UploadState::Queued | UploadState::Waiting | UploadState::Confirmed | UploadState::Refused => false,
+        UploadState::Queued
+        | UploadState::Waiting
+        | UploadState::Confirmed
+        | UploadState::Refused
+        | UploadState::Withdrawn => false,
     }
 }
 

@@ -110,6 +110,11 @@ impl Window {
             || self.parked.contains_key(worker)
     }
 
+    /// Whether one of the worker's punches is on its way.
+    pub fn has_in_job(&self, worker: &WorkerId) -> bool {
+        self.queues.get(worker).is_some_and(|queue| queue.iter().any(|item| item.job.is_some()))
+    }
+
     /// A punch was verified or put back to the outbox.
     pub fn announce(&mut self, punch: PunchId) {
         if self.announced.len() >= ANNOUNCED {

@@ -44,28 +44,51 @@ pub struct Caps {
 pub enum Method {
     QueryJob,
     AddEmployer,
+    QueryEmployers,
     AddTeam,
     QueryTeams,
     AddWorkers,
+    UpdateWorker,
     QueryWorkers,
     AddMoves,
+    QueryMoves,
     AddAttendance,
     QueryAttendance,
 }
 
 impl Method {
     /// Every method, in the order in which the courier looks for work.
-    pub const ALL: [Method; 9] = [
+    pub const ALL: [Method; 12] = [
         Method::QueryJob,
         Method::AddEmployer,
+        Method::QueryEmployers,
         Method::AddTeam,
         Method::QueryTeams,
         Method::AddWorkers,
+        Method::UpdateWorker,
         Method::QueryWorkers,
         Method::AddMoves,
+        Method::QueryMoves,
         Method::AddAttendance,
         Method::QueryAttendance,
     ];
+
+    /// The query that tells what a request of this method has brought about; `None` for the queries themselves.
+    pub fn asked_by(self) -> Option<Method> {
+        match self {
+            Method::AddEmployer => Some(Method::QueryEmployers),
+            Method::AddTeam => Some(Method::QueryTeams),
+            Method::AddWorkers | Method::UpdateWorker => Some(Method::QueryWorkers),
+            Method::AddMoves => Some(Method::QueryMoves),
+            Method::AddAttendance => Some(Method::QueryAttendance),
+            Method::QueryJob
+            | Method::QueryEmployers
+            | Method::QueryTeams
+            | Method::QueryWorkers
+            | Method::QueryMoves
+            | Method::QueryAttendance => None,
+        }
+    }
 }
 
 /// A worker going to or from the site for good.
@@ -101,15 +124,58 @@ pub struct TeamPlace {
 /// One thing to ask of a platform.
 #[derive(Clone, Debug)]
 pub enum Request {
-    QueryJob { serial: String },
-    AddEmployer { employer: Employer },
-    AddTeam { employer: Employer, team: TeamKey, leader: Option<Box<Worker>> },
-    QueryTeams { employer: Employer, team: TeamKey, page: u32 },
-    AddWorkers { place: TeamPlace, workers: Vec<Worker> },
-    QueryWorkers { place: TeamPlace, id_number: String, page: u32 },
-    AddMoves { place: TeamPlace, moves: Vec<Move> },
-    AddAttendance { team_number: String, punches: Vec<Attendance>, images: bool },
-    QueryAttendance { team_number: String, date: Date, page: u32 },
+    QueryJob {
+        serial: String,
+    },
+    AddEmployer {
+        employer: Employer,
+    },
+    QueryEmployers {
+        employer: Employer,
+        page: u32,
+    },
+    AddTeam {
+        employer: Employer,
+        team: TeamKey,
+        leader: Option<Box<Worker>>,
+    },
+    QueryTeams {
+        employer: Employer,
+        team: TeamKey,
+        page: u32,
+    },
+    AddWorkers {
+        place: TeamPlace,
+        workers: Vec<Worker>,
+    },
+    /// What the platform has of a worker becomes as on the roster: the worker goes to another team.
+    UpdateWorker {
+        place: TeamPlace,
+        worker: Box<Worker>,
+    },
+    /// In whatever team.
+    QueryWorkers {
+        id_number: String,
+        page: u32,
+    },
+    AddMoves {
+        place: TeamPlace,
+        moves: Vec<Move>,
+    },
+    QueryMoves {
+        team_number: String,
+        page: u32,
+    },
+    AddAttendance {
+        team_number: String,
+        punches: Vec<Attendance>,
+        images: bool,
+    },
+    QueryAttendance {
+        team_number: String,
+        date: Date,
+        page: u32,
+    },
 }
 
 impl Request {
@@ -117,11 +183,14 @@ impl Request {
         match self {
             Request::QueryJob { .. } => Method::QueryJob,
             Request::AddEmployer { .. } => Method::AddEmployer,
+            Request::QueryEmployers { .. } => Method::QueryEmployers,
             Request::AddTeam { .. } => Method::AddTeam,
             Request::QueryTeams { .. } => Method::QueryTeams,
             Request::AddWorkers { .. } => Method::AddWorkers,
+            Request::UpdateWorker { .. } => Method::UpdateWorker,
             Request::QueryWorkers { .. } => Method::QueryWorkers,
             Request::AddMoves { .. } => Method::AddMoves,
+            Request::QueryMoves { .. } => Method::QueryMoves,
             Request::AddAttendance { .. } => Method::AddAttendance,
             Request::QueryAttendance { .. } => Method::QueryAttendance,
         }
@@ -131,15 +200,18 @@ impl Request {
     pub fn photos(&self) -> Vec<PhotoHash> {
         match self {
             Request::AddWorkers { workers, .. } => workers.iter().filter_map(|worker| worker.photo).collect(),
+            Request::UpdateWorker { worker, .. } => worker.photo.into_iter().collect(),
             Request::AddAttendance { punches, images: true, .. } => {
                 punches.iter().filter_map(|punch| punch.out.photo).collect()
             }
             Request::QueryJob { .. }
             | Request::AddEmployer { .. }
+            | Request::QueryEmployers { .. }
             | Request::AddTeam { .. }
             | Request::QueryTeams { .. }
             | Request::QueryWorkers { .. }
             | Request::AddMoves { .. }
+            | Request::QueryMoves { .. }
             | Request::AddAttendance { .. }
             | Request::QueryAttendance { .. } => Vec::new(),
         }
@@ -183,13 +255,28 @@ pub struct ItemError {
     pub exists: bool,
 }
 
-/// A page of rows and how many there are in all, when the platform says so.
+/// A page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rows<T> {
     pub rows: Vec<T>,
-    /// Rows on the page, those that could not be understood included.
+    pub page: Page,
+}
+
+/// What a page of a list says of the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Rows on the page, of whatever kind.
     pub count: u64,
+    /// Those among them that could not be understood: each may be the one that is looked for.
+    pub unread: u64,
+    /// Rows of the whole list, when the platform says so.
     pub total: Option<u64>,
+}
+
+/// An employer as the platform lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EmployerRow {
+    pub corp_code: String,
 }
 
 /// A team as the platform lists it.
@@ -205,6 +292,14 @@ pub struct TeamRow {
 pub struct WorkerRow {
     pub id_number: String,
     pub team_number: Option<String>,
+}
+
+/// An entry or exit as the platform lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoveRow {
+    pub id_number: String,
+    pub date: Date,
+    pub kind: MoveKind,
 }
 
 /// What makes a punch the same punch at the platform: ID number, date text to the second, direction.
@@ -228,9 +323,15 @@ pub enum Answer {
     JobPending,
     /// Asked for a job: it ended.
     JobEnded(Ending),
+    Employers(Rows<EmployerRow>),
     Teams(Rows<TeamRow>),
     Workers(Rows<WorkerRow>),
+    Moves(Rows<MoveRow>),
     Attendance(Rows<PunchKey>),
+    /// Asked for a list, the platform said yes and gave none. That is not an empty list.
+    NoList {
+        text: String,
+    },
     /// Not an answer of the platform itself; whether the request was processed is not known.
     Garbled {
         text: String,

@@ -21,7 +21,7 @@ impl Ledger {
     pub fn store(&mut self, step: UploadStep) {
         self.last_job = self.last_job.max(step.job.0);
         for subject in &step.subjects {
-            let row = self.rows.entry(subject.clone()).or_insert_with(queued);
+            let row = self.rows.entry(subject.clone()).or_insert_with(|| UploadRow::queued(UnixMs(0)));
             row.changed_at = step.at;
             row.serial = None;
             (row.state, row.reason) = match &step.step {
@@ -36,19 +36,20 @@ impl Ledger {
                     (UploadState::Accepted, None)
                 }
                 Step::Confirmed { external, .. } => {
-                    row.external = external.clone();
+                    row.external = external.clone().or(row.external.take());
                     (UploadState::Confirmed, None)
                 }
                 Step::Refused { reason } => (UploadState::Refused, Some(reason.clone())),
                 Step::Requeued { reason } => (UploadState::Queued, Some(reason.clone())),
                 Step::Unknown { reason } => (UploadState::Unknown, Some(reason.clone())),
+                Step::Withdrawn { reason } => (UploadState::Withdrawn, Some(reason.clone())),
             };
         }
         self.steps.push(step);
     }
 
     pub fn row(&self, punch: PunchId) -> UploadRow {
-        self.rows.get(&Subject::Punch(punch)).cloned().unwrap_or_else(queued)
+        self.rows.get(&Subject::Punch(punch)).cloned().unwrap_or(UploadRow::queued(UnixMs(0)))
     }
 
     pub fn outbox(&self, after: Seq, limit: usize) -> Vec<(Outgoing, UploadRow)> {
@@ -72,17 +73,5 @@ impl Ledger {
             last_job: self.last_job,
             refused_punches: 0,
         }
-    }
-}
-
-fn queued() -> UploadRow {
-    UploadRow {
-        state: UploadState::Queued,
-        attempts: 0,
-        job: None,
-        serial: None,
-        external: None,
-        reason: None,
-        changed_at: UnixMs(0),
     }
 }

@@ -5,6 +5,7 @@
 
 mod ledger;
 mod platform;
+mod wire;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use rand::Rng;
 use self::ledger::Ledger;
 pub use self::platform::Trouble;
 use self::platform::{Heard, ModelPlatform};
+pub use self::wire::Lists;
 use super::{CallId, Courier, Now, Order, Outcome, Read, Settings};
 use crate::clock::Clock;
 use crate::config::{AesKey, Employer, MissingWorkerFields, Platform, ProfileKind, Secret};
@@ -24,7 +26,7 @@ use crate::punch::{
     Direction, JobId, Method, PlatformName, PunchId, Seq, Step, Subject, TeamKey, UnixMs, UploadStep, Worker, WorkerId,
 };
 use crate::store::{Outgoing, UploadRow};
-use crate::upload::profiles::Profile;
+use crate::upload::profiles::{Move, MoveKind, Profile, Request, TeamPlace};
 
 /// 2026-03-02 12:00:00 at +08:00.
 pub const NOON: UnixMs = UnixMs(1_772_424_000_000);
@@ -98,6 +100,7 @@ pub fn worker(number: u32) -> Worker {
 /// Ledger, platform, clock and the courier between them.
 pub struct World {
     pub settings: Settings,
+    profile: Profile,
     pub ledger: Ledger,
     pub platform: ModelPlatform,
     pub courier: Courier,
@@ -117,6 +120,7 @@ impl World {
         let now = Now { wall: NOON, instant: origin };
         let courier = build(now, &settings, &Ledger::default());
         World {
+            profile: Profile::of(&settings.platform, settings.utc_offset).unwrap(),
             settings,
             ledger: Ledger::default(),
             platform: ModelPlatform::new(seed),
@@ -166,6 +170,12 @@ impl World {
         self.crashed += 1;
         self.answers.clear();
         self.courier = build(self.now(), &self.settings, &self.ledger);
+    }
+
+    /// The gateway is off for so long.
+    pub fn off(&mut self, time: Duration) {
+        self.ms += time.as_millis() as i64;
+        self.restart();
     }
 
     fn crash_happens(&mut self) -> bool {
@@ -272,12 +282,39 @@ impl World {
 
     fn send(&mut self, now: Now, order: Order) {
         let sent = now.instant;
+        self.check_against_roster(&order.request);
         let (delay, outcome) = match self.platform.hear(self.ms, &order.request) {
-            Heard::Answer(answer) => (self.platform.rng.random_range(5..300), Outcome::Answered { answer, sent }),
+            Heard::Answer((status, body)) => {
+                let answer = self.profile.read(&order.request, status, body.as_bytes());
+                (self.platform.rng.random_range(5..300), Outcome::Answered { answer, sent })
+            }
             Heard::NotSent => (5, Outcome::NotSent { text: "connection refused".to_owned() }),
             Heard::Lost => (30_000, Outcome::Lost { text: "no answer in time".to_owned(), sent }),
         };
         self.answers.push_back((self.ms + delay, order.call, outcome));
+    }
+
+    /// What leaves is what the roster says at that moment.
+    fn check_against_roster(&mut self, request: &Request) {
+        let roster = &self.ledger.workers;
+        let (mut moves, mut workers): (&[Move], Vec<(&TeamPlace, &Worker)>) = (&[], Vec::new());
+        match request {
+            Request::AddMoves { moves: sent, .. } => moves = sent,
+            Request::AddWorkers { place, workers: sent } => workers = sent.iter().map(|one| (place, one)).collect(),
+            Request::UpdateWorker { place, worker } => workers.push((place, worker.as_ref())),
+            _ => {}
+        }
+        let date_of = |one: &Move| match (roster.get(&one.worker.worker_id), one.kind) {
+            (Some(worker), MoveKind::Entry) => worker.entered_on,
+            (Some(worker), MoveKind::Exit) => worker.left_on,
+            (None, _) => None,
+        };
+        let is_stale = moves.iter().any(|one| date_of(one) != Some(one.date));
+        let is_misplaced =
+            workers.iter().any(|(place, one)| roster.get(&one.worker_id).map(|now| &now.team) != Some(&place.team));
+        if is_stale || is_misplaced {
+            self.platform.violations.push(format!("the roster says otherwise: {request:?}"));
+        }
     }
 }
 

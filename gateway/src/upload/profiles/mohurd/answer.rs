@@ -5,11 +5,9 @@
 
 use serde_json::Value;
 
-use super::dictionary::direction_of;
-use super::{Mohurd, civil};
+use super::{Mohurd, listing};
 use crate::mask;
-use crate::punch::UnixMs;
-use crate::upload::profiles::{Answer, Ending, ItemError, PunchKey, Request, Rows, TeamRow, WorkerRow};
+use crate::upload::profiles::{Answer, Ending, ItemError, Request};
 
 /// Longest text kept of an answer.
 const TEXT_LIMIT: usize = 300;
@@ -61,6 +59,8 @@ fn read_envelope(profile: &Mohurd, request: &Request, envelope: &Envelope) -> An
     let text = || format!("{}: {}", envelope.code, shortened(&envelope.message));
     match envelope.code {
         0 => read_data(profile, request, &envelope.data),
+        // Permission is given by method; that this list is not given says nothing of the rest.
+        -3 if listing::is_asked_by(request) => Answer::Ended(Ending::Failed { text: text(), names_field: false }),
         -4..=-2 => Answer::Stop { text: text() },
         -5 => Answer::TryLater { text: text(), slow_down: true },
         _ if envelope.message.contains("频繁") => Answer::TryLater { text: text(), slow_down: true },
@@ -73,17 +73,28 @@ fn read_envelope(profile: &Mohurd, request: &Request, envelope: &Envelope) -> An
 fn read_data(profile: &Mohurd, request: &Request, data: &Value) -> Answer {
     match request {
         Request::QueryJob { .. } => read_job(data),
-        Request::QueryTeams { .. } => Answer::Teams(rows(data, team_row)),
-        Request::QueryWorkers { .. } => Answer::Workers(rows(data, |row| worker_row(profile, row))),
-        Request::QueryAttendance { .. } => Answer::Attendance(rows(data, |row| punch_row(profile, row))),
-        Request::AddEmployer { .. }
-        | Request::AddTeam { .. }
-        | Request::AddWorkers { .. }
-        | Request::AddMoves { .. }
-        | Request::AddAttendance { .. } => match serial_code(data) {
-            Some(serial) => Answer::Accepted { serial },
-            None => Answer::Ended(Ending::Done { external: team_number(data) }),
+        Request::QueryEmployers { .. }
+        | Request::QueryTeams { .. }
+        | Request::QueryWorkers { .. }
+        | Request::QueryMoves { .. }
+        | Request::QueryAttendance { .. } => listing::read(profile, request, data),
+        Request::AddTeam { .. } => match team_number(data).filter(|_| serial_code(data).is_none()) {
+            Some(number) => Answer::Ended(Ending::Done { external: Some(number) }),
+            None => read_serial(data),
         },
+        Request::AddEmployer { .. }
+        | Request::AddWorkers { .. }
+        | Request::UpdateWorker { .. }
+        | Request::AddMoves { .. }
+        | Request::AddAttendance { .. } => read_serial(data),
+    }
+}
+
+/// Writing requests are answered by a serial code. Code 0 without one says neither that the work is done nor that it will be.
+fn read_serial(data: &Value) -> Answer {
+    match serial_code(data) {
+        Some(serial) => Answer::Accepted { serial },
+        None => Answer::Ended(Ending::Unclear { text: "code 0 without a serial code".to_owned() }),
     }
 }
 
@@ -171,48 +182,6 @@ fn bracket(text: &str) -> Option<(&str, &str)> {
     text.strip_prefix('[')?.split_once(']')
 }
 
-/// `{rows:[…],totalCount}`, or the bare array.
-fn rows<T>(data: &Value, row: impl Fn(&Value) -> Option<T>) -> Rows<T> {
-    let list = data.as_array().or_else(|| data.get("rows")?.as_array());
-    let count = list.map_or(0, |list| list.len() as u64);
-    let rows = list.into_iter().flatten().filter_map(row).collect();
-    Rows { rows, count, total: data.get("totalCount").and_then(integer).and_then(|total| u64::try_from(total).ok()) }
-}
-
-fn team_row(row: &Value) -> Option<TeamRow> {
-    Some(TeamRow {
-        name: row.get("teamName").and_then(text_of)?,
-        corp_code: row.get("corpCode").and_then(text_of),
-        number: row.get("teamSysNo").and_then(text_of)?,
-    })
-}
-
-fn worker_row(profile: &Mohurd, row: &Value) -> Option<WorkerRow> {
-    Some(WorkerRow { id_number: plain_id(profile, row)?, team_number: row.get("teamSysNo").and_then(text_of) })
-}
-
-fn punch_row(profile: &Mohurd, row: &Value) -> Option<PunchKey> {
-    Some(PunchKey {
-        id_number: plain_id(profile, row)?,
-        date: date_text(profile, row.get("date")?)?,
-        direction: direction_of(&row.get("direction").and_then(text_of)?),
-    })
-}
-
-/// Decrypted, or as it is when the platform gives it plain.
-fn plain_id(profile: &Mohurd, row: &Value) -> Option<String> {
-    let text = row.get("idCardNumber").and_then(text_of)?;
-    Some(profile.cipher.decrypt(&text).unwrap_or(text).to_uppercase())
-}
-
-/// `yyyy-MM-dd HH:mm:ss`: a fraction is cut off, a `T` replaced, a number taken for milliseconds.
-fn date_text(profile: &Mohurd, value: &Value) -> Option<String> {
-    if let Some(ms) = value.as_i64() {
-        return Some(civil(UnixMs(ms), profile.offset).strftime("%Y-%m-%d %H:%M:%S").to_string());
-    }
-    Some(value.as_str()?.trim().replace('T', " ").chars().take(19).collect())
-}
-
 /// `teamSysNo` of a result that is an object or an array with one.
 fn team_number(result: &Value) -> Option<String> {
     let object = result.as_array().and_then(|list| list.first()).unwrap_or(result);
@@ -229,11 +198,11 @@ fn unwrapped(value: &Value) -> Value {
     }
 }
 
-fn integer(value: &Value) -> Option<i64> {
+pub fn integer(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_str()?.trim().parse().ok())
 }
 
-fn text_of(value: &Value) -> Option<String> {
+pub fn text_of(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.trim().to_owned()),
         Value::Number(number) => Some(number.to_string()),
@@ -250,15 +219,11 @@ fn shortened(text: &str) -> String {
 mod tests {
     use super::super::vectors::profile;
     use super::*;
-    use crate::config::AesKey;
-    use crate::punch::Direction;
+    use crate::config::{AesKey, Employer};
+    use crate::punch::TeamKey;
 
     fn add() -> Request {
         Request::AddAttendance { team_number: "1".to_owned(), punches: Vec::new(), images: false }
-    }
-
-    fn ask() -> Request {
-        Request::QueryAttendance { team_number: "1".to_owned(), date: jiff::civil::date(2026, 3, 2), page: 0 }
     }
 
     fn job() -> Request {
@@ -349,15 +314,16 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_read_leniently() {
-        let body = r#"{"code":"0","data":{"pageIndex":0,"totalCount":"2","rows":[
-            {"idCardNumber":"vfZVB38nTPqdzosEZPwwUV5EICiSzI+pTABKWabEwqI=","date":"2026-03-02T07:01:05.000","direction":"01"},
-            {"idCardNumber":"11010119491231018x","date":1772445820000,"direction":2}]}}"#;
-        let Answer::Attendance(rows) = answer(ask(), 200, body) else { panic!("no rows") };
-        assert_eq!(rows.total, Some(2));
-        let key =
-            |id: &str, date: &str, direction| PunchKey { id_number: id.to_owned(), date: date.to_owned(), direction };
-        assert_eq!(rows.rows[0], key("110101194912310016", "2026-03-02 07:01:05", Direction::In));
-        assert_eq!(rows.rows[1], key("11010119491231018X", "2026-03-02 18:03:40", Direction::Out));
+    fn code_0_without_a_serial_code_is_no_receipt() {
+        for body in [r#"{"code":0}"#, r#"{"code":0,"data":{}}"#, r#"{"code":0,"data":{"requestSerialCode":""}}"#] {
+            assert!(matches!(answer(add(), 200, body), Answer::Ended(Ending::Unclear { .. })), "{body}");
+        }
+        let employer =
+            Employer { name: "总包".to_owned(), credit_code: "C009".to_owned(), corp_type: "009".to_owned() };
+        let team = TeamKey { employer: "总包".to_owned(), name: "一班".to_owned() };
+        let add_team = || Request::AddTeam { employer: employer.clone(), team: team.clone(), leader: None };
+        let number = answer(add_team(), 200, r#"{"code":0,"data":{"teamSysNo":1700000001}}"#);
+        assert_eq!(number, Answer::Ended(Ending::Done { external: Some("1700000001".to_owned()) }));
+        assert!(matches!(answer(add_team(), 200, r#"{"code":0}"#), Answer::Ended(Ending::Unclear { .. })));
     }
 }

@@ -19,11 +19,11 @@ pub fn direction(direction: Direction) -> Option<&'static str> {
 }
 
 /// The direction behind a code, leniently.
-pub fn direction_of(code: &str) -> Direction {
+pub fn direction_of(code: &str) -> Option<Direction> {
     match code.trim() {
-        "01" | "1" => Direction::In,
-        "02" | "2" => Direction::Out,
-        _ => Direction::Unknown,
+        "01" | "1" => Some(Direction::In),
+        "02" | "2" => Some(Direction::Out),
+        _ => None,
     }
 }
 
@@ -46,6 +46,15 @@ pub fn move_type(kind: MoveKind) -> &'static str {
     match kind {
         MoveKind::Entry => "1",
         MoveKind::Exit => "0",
+    }
+}
+
+/// The kind behind a `type`; one clone writes 2 for an exit.
+pub fn move_kind_of(code: &str) -> Option<MoveKind> {
+    match code.trim() {
+        "1" => Some(MoveKind::Entry),
+        "0" | "2" => Some(MoveKind::Exit),
+        _ => None,
     }
 }
 

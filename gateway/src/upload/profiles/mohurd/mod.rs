@@ -6,6 +6,7 @@
 mod answer;
 mod cipher;
 mod dictionary;
+mod listing;
 mod request;
 mod sign;
 
@@ -41,11 +42,14 @@ pub fn method_name(method: Method) -> &'static str {
     match method {
         Method::QueryJob => "AsyncHandleResult.Query",
         Method::AddEmployer => "ProjectSubContractor.Add",
+        Method::QueryEmployers => "ProjectSubContractor.Query",
         Method::AddTeam => "Team.Add",
         Method::QueryTeams => "Team.Query",
         Method::AddWorkers => "ProjectWorker.Add",
+        Method::UpdateWorker => "ProjectWorker.Update",
         Method::QueryWorkers => "ProjectWorker.Query",
         Method::AddMoves => "WorkerEntryExit.Add",
+        Method::QueryMoves => "WorkerEntryExit.Query",
         Method::AddAttendance => "WorkerAttendance.Add",
         Method::QueryAttendance => "WorkerAttendance.Query",
     }

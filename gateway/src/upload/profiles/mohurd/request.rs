@@ -19,6 +19,12 @@ pub fn payload(profile: &Mohurd, request: &Request, pictures: &Pictures) -> Stri
             "corpName": employer.name,
             "corpType": employer.corp_type,
         }),
+        Request::QueryEmployers { employer, page } => json!({
+            "pageIndex": page,
+            "pageSize": PAGE_SIZE,
+            "projectCode": profile.project_code,
+            "corpCode": employer.credit_code,
+        }),
         Request::AddTeam { employer, team, leader } => {
             let mut data = json!({
                 "projectCode": profile.project_code,
@@ -42,12 +48,17 @@ pub fn payload(profile: &Mohurd, request: &Request, pictures: &Pictures) -> Stri
             let rows: Vec<Value> = workers.iter().map(|one| worker(profile, one, pictures)).collect();
             with_place(profile, place, json!({ "teamName": place.team.name, "workerList": rows }))
         }
-        Request::QueryWorkers { place, id_number, page } => json!({
+        Request::UpdateWorker { place, worker: one } => {
+            let mut row = worker(profile, one, pictures);
+            if let Some(row) = row.as_object_mut() {
+                row.insert("teamName".to_owned(), json!(place.team.name));
+            }
+            with_place(profile, place, row)
+        }
+        Request::QueryWorkers { id_number, page } => json!({
             "pageIndex": page,
             "pageSize": PAGE_SIZE,
             "projectCode": profile.project_code,
-            "corpCode": place.employer.credit_code,
-            "teamSysNo": team_number(&place.number),
             "idCardType": code::ID_CARD,
             "idCardNumber": profile.cipher.encrypt(&id_number.to_uppercase()),
         }),
@@ -55,6 +66,12 @@ pub fn payload(profile: &Mohurd, request: &Request, pictures: &Pictures) -> Stri
             let rows: Vec<Value> = moves.iter().map(|one| worker_move(profile, one)).collect();
             with_place(profile, place, json!({ "workerList": rows }))
         }
+        Request::QueryMoves { team_number: number, page } => json!({
+            "pageIndex": page,
+            "pageSize": PAGE_SIZE,
+            "projectCode": profile.project_code,
+            "teamSysNo": team_number(number),
+        }),
         Request::AddAttendance { team_number: number, punches, images } => json!({
             "projectCode": profile.project_code,
             "teamSysNo": team_number(number),
@@ -168,7 +185,7 @@ fn picture(profile: &Mohurd, photo: Option<PhotoHash>, pictures: &Pictures) -> O
 mod tests {
     use super::super::vectors::{family_a, profile, text};
     use super::*;
-    use crate::config::AesKey;
+    use crate::config::{AesKey, Employer};
     use crate::punch::{Direction, Method, PunchId, Seq, UnixMs};
     use crate::store::Outgoing;
 
@@ -222,5 +239,23 @@ mod tests {
         profile.image_data_url = true;
         let with_prefix = read(profile.payload(&request(true), &pictures));
         assert_eq!(with_prefix["dataList"][0]["image"], "data:image/jpeg;base64,/9j/");
+    }
+
+    #[test]
+    fn a_worker_who_changes_teams_is_sent_flat_and_asked_for_in_whatever_team() {
+        let profile = profile("1234567890abcdef", AesKey::Full, None);
+        let read =
+            |request: &Request| serde_json::from_str::<Value>(&profile.payload(request, &Pictures::new())).unwrap();
+        let employer =
+            Employer { name: "劳务".to_owned(), credit_code: "C006".to_owned(), corp_type: "006".to_owned() };
+        let worker = crate::upload::courier::model::worker(1);
+        let place = TeamPlace { employer, team: worker.team.clone(), number: "1700000001".to_owned() };
+        let update = read(&Request::UpdateWorker { place, worker: Box::new(worker) });
+        assert_eq!((&update["teamSysNo"], &update["isTeamLeader"]), (&json!(1_700_000_001), &json!(0)));
+        assert!(update["workerName"].is_string() && update["teamName"].is_string());
+        assert_eq!(update.get("workerList"), None);
+        let ask = read(&Request::QueryWorkers { id_number: "11010119491231018x".to_owned(), page: 0 });
+        assert_eq!(ask["idCardNumber"], "0/6LZNgkSqm/yUGJcc+37OnhPbqommgn+RLOFYsgjSQ=");
+        assert_eq!(ask.get("teamSysNo"), None);
     }
 }

@@ -10,6 +10,9 @@ use super::model::{DAY_MS, NOON, Trouble, World, settings, worker};
 use super::*;
 use crate::punch::{PunchId, UploadState};
 
+mod asked;
+mod roster;
+
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -64,8 +67,16 @@ fn nothing_is_lost_doubled_or_stuck_on_a_bad_platform_with_crashes() {
     for seed in first..first + 12 {
         println!("ANXIN_SEED={seed}");
         let mut world = site(seed, 10, 6);
-        world.platform.trouble =
-            Trouble { lost: 0.1, stumble: 0.1, too_fast: 0.08, job_stumble: 0.05, job_fails: 0.05 };
+        world.platform.trouble = Trouble {
+            lost: 0.1,
+            stumble: 0.1,
+            too_fast: 0.08,
+            job_stumble: 0.05,
+            job_fails: 0.05,
+            hollow: 0.05,
+            empty_lists: 0.1,
+        };
+        world.platform.names_items_twice = true;
         world.crashes = 0.03;
         world.run_dry(2 * DAY);
         crashed += world.crashed;
