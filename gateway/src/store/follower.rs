@@ -16,7 +16,7 @@ use super::opening::stamp;
 use super::position::{Chunk, Open};
 use super::shared::{Lacking, Shared, Work};
 use super::view::apply::Rules;
-use super::view::engine::{self, Engine, ViewError};
+use super::view::engine::{self, Engine, ViewError, history_dir};
 use super::view::keys;
 use super::view::rows::{self, Applied, PlatformEntry, Platforms, PunchEntry};
 use super::view::staging::Staging;
@@ -116,10 +116,19 @@ impl Follower {
             return Ok(!self.shared.is_closing());
         }
         let Some(view) = &mut self.view else { return Err(ViewError::NotOpen) };
-        let patience = if view.engine.is_dirty() { SYNC_AFTER } else { IDLE };
+        let patience = match (view.is_archiving(), view.engine.is_dirty()) {
+            (true, _) => Duration::ZERO,
+            (false, true) => SYNC_AFTER,
+            (false, false) => IDLE,
+        };
         match self.shared.wait_for_work(view.seen, patience) {
             Work::Follow(limit) => self.follow(limit)?,
-            Work::Idle => view.engine.sync()?,
+            Work::Idle => {
+                if !view.is_archiving() {
+                    view.engine.sync()?;
+                }
+                view.archive(&self.shared)?;
+            }
             Work::Suspect(error) => return Err(error),
             Work::Close => {
                 view.engine.sync()?;
@@ -131,8 +140,8 @@ impl Follower {
 
     /// Opens the view and shows it to everybody, together with what it lacks.
     fn attach(&mut self) -> Result<(), ViewError> {
-        let engine = Engine::open(&self.shared.paths.view)?;
-        let mut view = Open::load(engine)?;
+        let dir = &self.shared.paths.view;
+        let mut view = Open::load(Engine::open(dir)?, &history_dir(dir), &self.tuning)?;
         self.spot_check(&view)?;
         let is_new = view.applied.is_nothing();
         if is_new {
@@ -140,7 +149,7 @@ impl Follower {
         }
         view.walk = Walk::new(&self.shared.paths.ledger, view.applied.next, Some(view.applied.next));
         let lacking = self.lacking(&view.applied)?;
-        self.shared.publish(Some(view.engine.tree().clone()), lacking, is_new, self.tuning.pending_room);
+        self.shared.publish(Some(view.sources.clone()), lacking, is_new, self.tuning.pending_room);
         self.view = Some(view);
         Ok(())
     }
@@ -223,35 +232,37 @@ impl Follower {
 
     fn follow(&mut self, limit: Locus) -> Result<(), ViewError> {
         let Some(view) = &mut self.view else { return Err(ViewError::NotOpen) };
-        let tree = view.engine.tree().clone();
         view.walk.set_limit(limit);
-        let mut chunk = Chunk::new(&tree);
+        let mut chunk = Chunk::new(view.sources.merged());
         while let Some(item) = view.walk.next_item()? {
             let Item::Fact(frame) = item else { continue };
             if frame.header.seq <= view.applied.seq.0 {
                 continue;
             }
-            view.apply(&self.rules, &self.shared, &mut chunk, &tree, &frame, self.live_after)?;
+            view.apply(&self.rules, &self.shared, &mut chunk, &frame, self.live_after)?;
             if chunk.is_full() {
-                view.commit(&self.shared, std::mem::replace(&mut chunk, Chunk::new(&tree)))?;
+                view.commit(&self.shared, chunk)?;
+                view.archive(&self.shared)?;
+                chunk = Chunk::new(view.sources.merged());
                 if self.shared.is_closing() && !self.caught_up {
                     return Ok(());
                 }
             }
         }
         view.seen = limit;
-        view.commit(&self.shared, chunk)
+        view.commit(&self.shared, chunk)?;
+        view.archive(&self.shared)?;
+        Ok(())
     }
 
     /// Gives platforms that are new in the configuration the verified punches of before.
     fn fill_outboxes(&mut self) -> Result<(), ViewError> {
         let Some(view) = &mut self.view else { return Err(ViewError::NotOpen) };
-        let tree = view.engine.tree().clone();
-        let mut staging = Staging::new(&tree);
+        let mut staging = Staging::new(view.sources.merged());
         let before: Platforms = staging.get(keys::PLATFORMS)?.unwrap_or_default();
         for platform in self.rules.platforms.iter().filter(|platform| !before.contains(platform)) {
             let key = keys::platform(&platform.0);
-            let counts = staging.get::<PlatformEntry>(&key)?.unwrap_or_default();
+            let counts = staging.get(&key)?.unwrap_or_else(|| PlatformEntry::new(&platform.0));
             staging.put(key, &PlatformEntry { filled_through: Some(Seq(0)), ..counts });
         }
         if before != self.rules.platforms {
@@ -259,7 +270,7 @@ impl Follower {
         }
         view.write(&self.shared, staging)?;
         for (platform, first) in &self.rules.platforms {
-            while view.fill_some(&self.shared, &tree, platform, *first)? {
+            while view.fill_some(&self.shared, platform, *first)? {
                 if self.shared.is_closing() {
                     return Ok(());
                 }

@@ -14,8 +14,11 @@ use super::filter::Filter;
 use super::keyring::Keyring;
 use super::ledger::reader::Locus;
 use super::view::engine::ViewError;
+use super::view::history::archivist;
 use super::view::keys;
-use super::view::rows::{self, WorkerEntry};
+use super::view::merged::Sources;
+use super::view::query::get;
+use super::view::rows::WorkerEntry;
 use super::{Damage, Recorded, StoreCounters, StoreHealth};
 use crate::clock::Clock;
 use crate::punch::{Adoption, Seq};
@@ -64,11 +67,11 @@ pub struct Shared {
 
 struct Progress {
     /// `None` while the view is not open.
-    tree: Option<sled::Tree>,
+    sources: Option<Sources>,
     /// Everything before this place is durable.
     durable: Locus,
     durable_seq: Seq,
-    /// What can come twice of the facts that the tree does not show.
+    /// What can come twice of the facts that the view does not show.
     pending: Pending,
     filter: Known,
     /// How many pending facts there may be before the writer waits for the view.
@@ -155,7 +158,7 @@ impl Shared {
             clock,
             keyring: Arc::new(keyring),
             progress: Mutex::new(Progress {
-                tree: None,
+                sources: None,
                 durable,
                 durable_seq,
                 pending: Pending::default(),
@@ -179,14 +182,14 @@ impl Shared {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The tree to read from, while the view is open.
-    pub fn tree(&self) -> Option<sled::Tree> {
-        self.progress().tree.clone()
+    /// What to read from, while the view is open.
+    pub fn sources(&self) -> Option<Sources> {
+        self.progress().sources.clone()
     }
 
-    /// Shows an opened view, or that there is none. What it lacks comes with it in one step: whoever looks for a fact finds it in the tree or
-    /// among the pending, before and after. `room` is how many facts may be pending on top of what it lacks.
-    pub fn publish(&self, tree: Option<sled::Tree>, lacking: Lacking, is_empty: bool, room: usize) {
+    /// Shows an opened view, or that there is none. What it lacks comes with it in one step: whoever looks for a fact
+    /// finds it in the view or among the pending, before and after. `room` is how many facts may be pending on top of what it lacks.
+    pub fn publish(&self, sources: Option<Sources>, lacking: Lacking, is_empty: bool, room: usize) {
         let Lacking { after, mut keys, adoptions } = lacking;
         let mut progress = self.progress();
         // The writer went on while the ledger was read.
@@ -197,7 +200,7 @@ impl Shared {
         progress.pending = keys;
         progress.adoptions = adoptions;
         progress.filter = if is_empty { Known::All(Filter::with_room(0)) } else { Known::Unsure };
-        progress.tree = tree;
+        progress.sources = sources;
         drop(progress);
         self.moved.notify_all();
     }
@@ -205,7 +208,7 @@ impl Shared {
     /// The view is gone, and what was known of it counts no more.
     pub fn withdraw(&self) {
         let mut progress = self.progress();
-        progress.tree = None;
+        progress.sources = None;
         progress.caught_up = false;
         progress.filter = Known::Unsure;
         drop(progress);
@@ -239,16 +242,21 @@ impl Shared {
         if key.digest().is_some_and(|digest| progress.filter.excludes(digest)) {
             return Ok(None);
         }
-        // The follower takes a fact out of `pending` only after the tree shows it, so it is in one of both.
-        let tree = progress.tree.clone().ok_or(ViewError::NotOpen)?;
+        // The follower takes a fact out of `pending` only after the view shows it, so it is in one of both.
+        let sources = progress.sources.clone().ok_or(ViewError::NotOpen)?;
         drop(progress);
-        let found = catch_unwind(AssertUnwindSafe(|| find_in(&tree, &self.keyring, key)));
+        let found = catch_unwind(AssertUnwindSafe(|| find_in(&sources, &self.keyring, key)));
         let found = found.unwrap_or_else(|panic| Err(ViewError::panicked(&*panic)));
         found.map_err(|error| {
             let text = error.to_string();
             self.suspect(error);
             ViewError::Disagrees(text)
         })
+    }
+
+    /// Whether the view certainly has no record with this digest.
+    pub fn excludes(&self, digest: &[u8; 16]) -> bool {
+        self.progress().filter.excludes(digest)
     }
 
     /// Waits until the view is near enough; `false` when it is not after `patience`.
@@ -283,16 +291,17 @@ impl Shared {
             return Ok(());
         }
         self.progress().filter = Known::Gathering(Filter::with_room(room));
-        let tree = self.tree().ok_or(ViewError::NotOpen)?;
-        for key in keys::records().into_iter().flat_map(|prefix| tree.scan_prefix(prefix).keys()) {
-            if let Some(digest) = keys::digest(&key?) {
-                self.progress().filter.insert(digest);
-            }
-            if stop() {
-                return Ok(());
-            }
+        let sources = self.sources().ok_or(ViewError::NotOpen)?;
+        let mut stopped = false;
+        archivist::digests(&sources, |digest| {
+            self.progress().filter.insert(digest);
+            stopped |= stop();
+            !stopped
+        })?;
+        drop(sources);
+        if stopped {
+            return Ok(());
         }
-        drop(tree);
         let mut progress = self.progress();
         progress.filter = match std::mem::replace(&mut progress.filter, Known::Unsure) {
             Known::Gathering(filter) => Known::All(filter),
@@ -368,19 +377,19 @@ impl Shared {
     }
 }
 
-fn find_in(tree: &sled::Tree, keyring: &Keyring, key: &DedupKey) -> Result<Option<Seq>, ViewError> {
-    Ok(match key {
-        DedupKey::Punch(id) => read(tree, &keys::punch(*id))?,
-        DedupKey::Record(digest) => read(tree, &keys::record(*digest))?,
-        DedupKey::Worker(id, content) => read::<WorkerEntry>(tree, &keys::worker(id))?
-            .filter(|entry| entry.content == WorkerEntry::blinded(keyring, content))
-            .map(|entry| entry.seq),
-    })
-}
-
-fn read<T: serde::de::DeserializeOwned>(tree: &sled::Tree, key: &[u8]) -> Result<Option<T>, ViewError> {
-    match tree.get(key)? {
-        Some(bytes) => rows::decode(&bytes).map(Some).ok_or(ViewError::Row),
-        None => Ok(None),
+fn find_in(sources: &Sources, keyring: &Keyring, key: &DedupKey) -> Result<Option<Seq>, ViewError> {
+    let (here, digest) = match key {
+        DedupKey::Punch(id) => (keys::punch(*id), &id.0),
+        DedupKey::Record(digest) => (keys::record(*digest), digest),
+        DedupKey::Worker(id, content) => {
+            let entry: Option<WorkerEntry> = get(&sources.tree, &keys::worker(id))?;
+            let same = entry.filter(|entry| entry.content == WorkerEntry::blinded(keyring, content));
+            return Ok(same.map(|entry| entry.seq));
+        }
+    };
+    match get(&sources.tree, &here)? {
+        Some(seq) => Ok(Some(seq)),
+        // After sled: what has left it is in one of the runs.
+        None => sources.history.runs().find(digest),
     }
 }

@@ -2,6 +2,7 @@
 
 mod bytes;
 mod damage;
+mod history;
 mod intake;
 mod model;
 mod rebuilding;
@@ -26,6 +27,8 @@ pub const SMALL: Tuning = Tuning {
     low_water_max: 0,
     catch_up_at_open: 50_000,
     pending_room: 1_000,
+    window: 50,
+    run_length: 32,
 };
 
 pub fn national() -> PlatformName {

@@ -9,7 +9,7 @@ use super::samples::{judgement, punch, step, worker};
 use super::{MORNING, SMALL, append, copy_dir, national, open_tuned};
 use crate::punch::*;
 use crate::store::view::query::View;
-use crate::store::{Depth, Outgoing, Presence, PunchFilter, PunchRow, Store, StoreOptions, Totals, UploadRow};
+use crate::store::{Depth, Outgoing, Presence, PunchFilter, PunchRow, Store, StoreOptions, Totals, Tuning, UploadRow};
 
 /// Wants punches from the eleventh second on.
 fn provincial() -> PlatformName {
@@ -19,6 +19,9 @@ fn provincial() -> PlatformName {
 fn platforms() -> Vec<(PlatformName, Option<UnixMs>)> {
     vec![(national(), None), (provincial(), Some(MORNING.plus_ms(10_000)))]
 }
+
+/// Most punches are in runs of the history.
+const TINY: Tuning = Tuning { window: 3, run_length: 3, ..SMALL };
 
 #[derive(Default)]
 struct Model {
@@ -434,7 +437,7 @@ fn any_fact() -> impl Strategy<Value = Fact> {
 }
 
 fn open(dir: &Path) -> Store {
-    open_tuned(StoreOptions::new(dir.to_owned(), platforms()), SMALL)
+    open_tuned(StoreOptions::new(dir.to_owned(), platforms()), TINY)
 }
 
 /// Appends facts and tells the model of those that are new; a judgement comes after its punch, as in life.
@@ -469,8 +472,8 @@ proptest! {
     /// Before and after reopening, with the view as it was half-way, and built again from nothing.
     #[test]
     fn the_view_says_what_the_facts_say(
-        first in prop::collection::vec(any_fact(), 1..60),
-        second in prop::collection::vec(any_fact(), 1..60),
+        first in prop::collection::vec(any_fact(), 1..100),
+        second in prop::collection::vec(any_fact(), 1..100),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

@@ -32,7 +32,7 @@ async fn outbox(store: &Store) -> usize {
 async fn a_view_whose_file_is_damaged_is_moved_aside_and_built_again() {
     let dir = tempfile::tempdir().unwrap();
     store_with_punches(dir.path(), 300).await;
-    let db = dir.path().join("view").join("db");
+    let db = dir.path().join("view").join("sled").join("db");
     let mut bytes = fs::read(&db).unwrap();
     for byte in bytes.iter_mut().skip(64).step_by(37) {
         *byte ^= 0x55;
@@ -49,7 +49,7 @@ async fn a_view_whose_file_is_damaged_is_moved_aside_and_built_again() {
 async fn a_view_with_a_file_cut_short_is_built_again() {
     let dir = tempfile::tempdir().unwrap();
     store_with_punches(dir.path(), 300).await;
-    let db = fs::OpenOptions::new().write(true).open(dir.path().join("view").join("db")).unwrap();
+    let db = fs::OpenOptions::new().write(true).open(dir.path().join("view").join("sled").join("db")).unwrap();
     db.set_len(1000).unwrap();
     let store = open(dir.path());
     assert_eq!(outbox(&store).await, 300);
@@ -60,7 +60,7 @@ async fn a_view_with_a_file_cut_short_is_built_again() {
 async fn a_snapshot_that_was_not_finished_does_not_stop_the_view_from_opening() {
     let dir = tempfile::tempdir().unwrap();
     store_with_punches(dir.path(), 50).await;
-    fs::write(dir.path().join("view").join("snap.0000000000000800.generating"), b"half").unwrap();
+    fs::write(dir.path().join("view").join("sled").join("snap.0000000000000800.generating"), b"half").unwrap();
     let store = open(dir.path());
     assert_eq!((outbox(&store).await, set_aside(dir.path())), (50, 0));
     store.close().await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::engine::ViewError;
 use super::keys::{self, SubjectKey};
 use super::outboxes::{advance, apply_job, apply_punch_step, drop_upload, enqueue_for, is_at_rest, put_upload};
-use super::rows::{self, LastSeen, LaterFact, PunchEntry, UploadEntry, VerdictKind, WorkerEntry};
+use super::rows::{self, LastSeen, Noted, PunchEntry, UploadEntry, VerdictKind, WorkerEntry};
 use super::staging::Staging;
 use crate::punch::*;
 use crate::store::dedup::DedupKey;
@@ -26,13 +26,16 @@ pub struct Placed<'f> {
     pub seq: Seq,
     pub at: Locus,
     pub fact: &'f Fact,
+    /// The view certainly has no fact that is the same.
+    pub is_new: bool,
 }
 
 impl Rules {
     /// Applies a whole fact other than an upload step, which is applied subject by subject.
     pub fn apply(&self, staging: &mut Staging, placed: &Placed) -> Result<(), ViewError> {
-        let Placed { seq, at, fact } = *placed;
+        let Placed { seq, at, fact, is_new } = *placed;
         match fact {
+            Fact::Punch(_) if !is_new && is_known(staging, fact)? => Ok(()),
             Fact::Punch(punch) => apply_punch(staging, seq, at, punch),
             Fact::Judgement(judgement) => self.apply_judgement(staging, seq, at, judgement),
             Fact::Upload(step) => (0..step.subjects.len())
@@ -40,6 +43,7 @@ impl Rules {
                 .and_then(|()| apply_job(staging, step)),
             Fact::Worker(worker) => self.apply_worker(staging, seq, at, worker),
             Fact::Gap(gap) => apply_gap(staging, seq, gap),
+            Fact::Quarantine(_) | Fact::Stranger(_) if !is_new && is_known(staging, fact)? => Ok(()),
             Fact::Quarantine(_) => apply_record(staging, seq, fact, |totals| totals.quarantined += 1),
             Fact::Stranger(_) => apply_record(staging, seq, fact, |totals| totals.strangers += 1),
             Fact::Adoption(adoption) => {
@@ -81,9 +85,10 @@ impl Rules {
         at: Locus,
         judgement: &Judgement,
     ) -> Result<(), ViewError> {
-        let Some(punch) = staging.get::<Seq>(&keys::punch(judgement.punch))? else { return Ok(()) };
-        let Some(mut entry) = staging.get::<PunchEntry>(&keys::row(punch))? else { return Ok(()) };
-        staging.put(keys::later_fact(punch, seq), &LaterFact { at });
+        let Some(punch) = staging.seq_of(judgement.punch)? else { return Ok(()) };
+        let Some(mut entry) = staging.entry(punch)? else { return Ok(()) };
+        staging.count_change(punch)?;
+        staging.note(punch, &mut entry.judged, Noted { seq, at });
         let before = entry.row.judgement.replace(judgement.clone());
         staging.put(keys::row(punch), &entry);
         let row = entry.row;
@@ -111,9 +116,9 @@ impl Rules {
     fn withdraw(&self, staging: &mut Staging, punch: Seq) -> Result<(), ViewError> {
         let subject = SubjectKey::punch(punch);
         for (platform, _) in &self.platforms {
-            let Some(entry) = staging.get::<UploadEntry>(&keys::upload(platform, &subject))? else { continue };
+            let Some(entry) = staging.upload(platform, &subject)? else { continue };
             if is_at_rest(entry.row.state) {
-                drop_upload(staging, platform, punch, entry.row.state)?;
+                drop_upload(staging, platform, punch, &entry)?;
             }
         }
         Ok(())
@@ -132,19 +137,28 @@ impl Rules {
             let Some(key) = SubjectKey::registration(subject) else { return Ok(()) };
             let before = staging.get::<UploadEntry>(&keys::upload(&step.platform, &key))?.map(|entry| entry.row);
             let row = advance(before.as_ref(), step);
-            put_upload(staging, &step.platform, &key, subject, before.map(|row| row.state), row);
+            let entry = UploadEntry { subject: subject.clone(), row, steps: Vec::new() };
+            put_upload(staging, &step.platform, &key, before.map(|row| row.state), &entry);
             return Ok(());
         };
-        let Some(punch) = staging.get::<Seq>(&keys::punch(*id))? else { return Ok(()) };
-        staging.put(keys::later_fact(punch, placed.seq), &LaterFact { at: placed.at });
-        apply_punch_step(staging, step, subject, punch)
+        let Some(punch) = staging.seq_of(*id)? else { return Ok(()) };
+        staging.count_change(punch)?;
+        apply_punch_step(staging, step, Noted { seq: placed.seq, at: placed.at }, subject, punch)
     }
 }
 
+/// Whether the view has the same fact already: the ledger has it twice.
+fn is_known(staging: &Staging, fact: &Fact) -> Result<bool, ViewError> {
+    Ok(match DedupKey::of(fact) {
+        Some(DedupKey::Punch(id)) => staging.seq_of(id)?.is_some(),
+        Some(DedupKey::Record(digest)) => {
+            staging.contains(&keys::record(digest))? || staging.base().runs.find(&digest)?.is_some()
+        }
+        Some(DedupKey::Worker(..)) | None => false,
+    })
+}
+
 fn apply_punch(staging: &mut Staging, seq: Seq, at: Locus, punch: &Punch) -> Result<(), ViewError> {
-    if staging.contains(&keys::punch(punch.id))? {
-        return Ok(());
-    }
     let row = PunchRow {
         id: punch.id,
         seq,
@@ -160,7 +174,7 @@ fn apply_punch(staging: &mut Staging, seq: Seq, at: Locus, punch: &Punch) -> Res
     staging.put(keys::punch(punch.id), &seq);
     staging.put_bytes(keys::by_time(punch.time, seq), Vec::new());
     staging.put_bytes(keys::unjudged(seq), Vec::new());
-    staging.put(keys::row(seq), &PunchEntry { at, row });
+    staging.put(keys::row(seq), &PunchEntry { at, row, judged: Vec::new() });
     count(staging, |totals| {
         totals.punches += 1;
         totals.unjudged += 1;
@@ -216,12 +230,7 @@ fn forget_presence(staging: &mut Staging, row: &PunchRow, before: &Judgement) ->
     if staging.get::<LastSeen>(&key)?.is_none_or(|last| last.seq != row.seq) {
         return Ok(());
     }
-    let verified = [VerdictKind::Verified.byte()];
-    let last = staging.last_with(&keys::of_worker(worker), &verified)?;
-    let last = match last.as_deref().and_then(keys::trailing_seq) {
-        Some(seq) => staging.get::<PunchEntry>(&keys::row(seq))?,
-        None => None,
-    };
+    let last = staging.last_verified(worker)?;
     match last.and_then(|entry| presence(&entry.row).map(|presence| LastSeen { seq: entry.row.seq, presence })) {
         Some(last) => staging.put(key, &last),
         None => staging.delete(key),
@@ -278,10 +287,6 @@ fn apply_record(
     change: impl FnOnce(&mut Totals),
 ) -> Result<(), ViewError> {
     let Some(DedupKey::Record(digest)) = DedupKey::of(fact) else { return Ok(()) };
-    let key = keys::record(digest);
-    if staging.contains(&key)? {
-        return Ok(());
-    }
-    staging.put(key, &seq);
+    staging.put(keys::record(digest), &seq);
     count(staging, change)
 }

@@ -13,9 +13,11 @@
 //! l worker                       → the worker's last verified punch
 //! u seq                          punches without a judgement
 //! h seq                          held punches
-//! e seq seq                      punch, later fact → where that fact stands
+//! e seq seq                      punch, first fact → facts of the punch that no longer fit in its other rows
 //! x digest                       → sequence of a stranger, quarantined record or damage report
-//! U platform subject             → where the subject stands with the platform
+//! H seq                          the first sequence of a run → the run
+//! U platform subject             → where the subject stands with the platform; empty when what a run says of it
+//!                                counts no more
 //! F platform state subject       subjects in every state but queued and confirmed
 //! O platform seq                 → outbox
 //! W worker                       → the worker on the roster
@@ -24,6 +26,9 @@
 //! a serial                       → adopted terminal
 //! g seq                          → gap
 //! ```
+//!
+//! Of a punch that is in a run ([`super::history`]) `p s t w e` and settled `U` are there, and here only when they have
+//! changed since.
 //!
 //! Numbers are big-endian and times have their sign bit flipped, so that bytes sort like values. A subject that is a
 //! punch is keyed by its sequence and sorts after all registrations.
@@ -95,16 +100,23 @@ pub fn after(prefix: &[u8]) -> Key {
 }
 
 pub fn platform(name: &PlatformName) -> Key {
-    Builder::new(b'C').text(name.as_str()).0
+    Builder(platforms()).text(name.as_str()).0
+}
+
+pub fn platforms() -> Key {
+    Builder::new(b'C').0
 }
 
 pub fn punch(id: PunchId) -> Key {
     Builder::new(b'p').bytes(&id.0).0
 }
 
-/// The beginnings of the keys of punches and other records.
-pub fn records() -> [&'static [u8]; 2] {
-    [b"p", b"x"]
+pub fn punches() -> Key {
+    Builder::new(b'p').0
+}
+
+pub fn records() -> Key {
+    Builder::new(b'x').0
 }
 
 /// The digest in the key of a punch or another record.
@@ -148,12 +160,20 @@ pub fn held(seq: Seq) -> Key {
     Builder::new(b'h').seq(seq).0
 }
 
-pub fn later_fact(punch: Seq, fact: Seq) -> Key {
-    Builder::new(b'e').seq(punch).seq(fact).0
+pub fn note(punch: Seq, first: Seq) -> Key {
+    Builder(notes(punch)).seq(first).0
 }
 
-pub fn later_facts(punch: Seq) -> Key {
+pub fn notes(punch: Seq) -> Key {
     Builder::new(b'e').seq(punch).0
+}
+
+pub fn run(first: Seq) -> Key {
+    Builder::new(b'H').seq(first).0
+}
+
+pub fn runs() -> Key {
+    Builder::new(b'H').0
 }
 
 pub fn record(digest: [u8; 16]) -> Key {
@@ -167,6 +187,12 @@ pub struct SubjectKey(pub Key);
 impl SubjectKey {
     pub fn punch(seq: Seq) -> SubjectKey {
         SubjectKey(Builder::new(b'p').seq(seq).0)
+    }
+
+    /// The sequence of a punch; `None` for a registration.
+    pub fn as_punch(&self) -> Option<Seq> {
+        let (mark, seq) = self.0.split_first()?;
+        (*mark == b'p').then(|| trailing_seq(seq)).flatten().filter(|_| seq.len() == 8)
     }
 
     /// `None` for a punch, which is keyed by its sequence.

@@ -2,8 +2,10 @@
 
 pub mod apply;
 pub mod engine;
+pub mod history;
 pub mod keys;
 pub mod listing;
+pub mod merged;
 pub mod outboxes;
 pub mod query;
 mod roster;

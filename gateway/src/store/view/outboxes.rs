@@ -3,7 +3,7 @@
 use super::apply::presence;
 use super::engine::ViewError;
 use super::keys::{self, SubjectKey};
-use super::rows::{self, PlatformEntry, PunchEntry, UploadEntry};
+use super::rows::{self, Noted, PlatformEntry, UploadEntry};
 use super::staging::Staging;
 use crate::punch::*;
 use crate::store::{Outgoing, Presence, PunchRow, UploadRow};
@@ -13,7 +13,7 @@ use crate::store::{Outgoing, Presence, PunchRow, UploadRow};
 pub fn enqueue_for(staging: &mut Staging, platform: &PlatformName, row: &PunchRow) -> Result<(), ViewError> {
     let Some(outgoing) = outgoing(row) else { return Ok(()) };
     let subject = SubjectKey::punch(row.seq);
-    let before = staging.get::<UploadEntry>(&keys::upload(platform, &subject))?;
+    let before = staging.upload(platform, &subject)?;
     if before.as_ref().is_some_and(|entry| !is_at_rest(entry.row.state)) {
         return Ok(());
     }
@@ -29,7 +29,8 @@ pub fn enqueue_for(staging: &mut Staging, platform: &PlatformName, row: &PunchRo
             reason: None,
             changed_at,
         };
-        put_upload(staging, platform, &subject, &Subject::Punch(row.id), None, queued);
+        let queued = UploadEntry { subject: Subject::Punch(row.id), row: queued, steps: Vec::new() };
+        put_upload(staging, platform, &subject, None, &queued);
         count_platform(staging, platform, |counts| counts.open += 1)?;
     }
     Ok(())
@@ -56,23 +57,28 @@ pub fn is_at_rest(state: UploadState) -> bool {
 pub fn apply_punch_step(
     staging: &mut Staging,
     step: &UploadStep,
+    fact: Noted,
     subject: &Subject,
     punch: Seq,
 ) -> Result<(), ViewError> {
     let key = SubjectKey::punch(punch);
-    let before = staging.get::<UploadEntry>(&keys::upload(&step.platform, &key))?.map(|entry| entry.row);
+    let (before, mut steps) = match staging.upload(&step.platform, &key)? {
+        Some(before) => (Some(before.row), before.steps),
+        None => (None, Vec::new()),
+    };
+    staging.note(punch, &mut steps, fact);
     let row = advance(before.as_ref(), step);
     let (old, new) = (before.map(|row| row.state), row.state);
-    put_upload(staging, &step.platform, &key, subject, old, row);
+    let upload = UploadEntry { subject: subject.clone(), row, steps };
+    put_upload(staging, &step.platform, &key, old, &upload);
     count_receipt(staging, &step.platform, old, new)?;
     if new.is_settled() {
         return leave_outbox(staging, &step.platform, punch);
     }
-    let entry = staging.get::<PunchEntry>(&keys::row(punch))?;
-    match entry.and_then(|entry| outgoing(&entry.row)) {
+    match staging.entry(punch)?.and_then(|entry| outgoing(&entry.row)) {
         Some(outgoing) => enter_outbox(staging, &step.platform, &outgoing, new),
         // It was judged again while it was on its way, and came back.
-        None if is_at_rest(new) => drop_upload(staging, &step.platform, punch, new),
+        None if is_at_rest(new) => drop_upload(staging, &step.platform, punch, &upload),
         None => Ok(()),
     }
 }
@@ -118,31 +124,32 @@ pub fn put_upload(
     staging: &mut Staging,
     platform: &PlatformName,
     key: &SubjectKey,
-    subject: &Subject,
     before: Option<UploadState>,
-    row: UploadRow,
+    entry: &UploadEntry,
 ) {
-    if let Some(before) = before.filter(|before| is_indexed(*before) && *before != row.state) {
+    let state = entry.row.state;
+    if let Some(before) = before.filter(|before| is_indexed(*before) && *before != state) {
         staging.delete(keys::in_state(platform, before, key));
     }
-    if is_indexed(row.state) && before != Some(row.state) {
-        staging.put_bytes(keys::in_state(platform, row.state, key), Vec::new());
+    if is_indexed(state) && before != Some(state) {
+        staging.put_bytes(keys::in_state(platform, state, key), Vec::new());
     }
-    staging.put(keys::upload(platform, key), &UploadEntry { subject: subject.clone(), row });
+    staging.put(keys::upload(platform, key), entry);
 }
 
-/// Forgets that a punch was ever meant for a platform.
+/// Forgets that a punch was ever meant for a platform; its story keeps the steps.
 pub fn drop_upload(
     staging: &mut Staging,
     platform: &PlatformName,
     punch: Seq,
-    state: UploadState,
+    entry: &UploadEntry,
 ) -> Result<(), ViewError> {
     let key = SubjectKey::punch(punch);
-    if is_indexed(state) {
-        staging.delete(keys::in_state(platform, state, &key));
+    if is_indexed(entry.row.state) {
+        staging.delete(keys::in_state(platform, entry.row.state, &key));
     }
-    staging.delete(keys::upload(platform, &key));
+    staging.put_notes(punch, &entry.steps);
+    staging.delete_upload(platform, &key)?;
     leave_outbox(staging, platform, punch)
 }
 
@@ -209,7 +216,7 @@ fn count_platform(
     change: impl FnOnce(&mut PlatformEntry),
 ) -> Result<(), ViewError> {
     let key = keys::platform(platform);
-    let mut counts = staging.get::<PlatformEntry>(&key)?.unwrap_or_default();
+    let mut counts = staging.get(&key)?.unwrap_or_else(|| PlatformEntry::new(platform));
     change(&mut counts);
     staging.put(key, &counts);
     Ok(())

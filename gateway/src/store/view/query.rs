@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::engine::ViewError;
 use super::keys::{self, Key, SubjectKey};
-use super::rows::{self, LastSeen, LaterFact, PlatformEntry, PunchEntry, UploadEntry, VerdictKind};
+use super::merged::Merged;
+use super::rows::{self, LastSeen, PlatformEntry, PunchEntry, UploadEntry, VerdictKind};
 use super::{apply, listing};
 use crate::punch::*;
 use crate::store::ledger::reader::{Locus, PlacedFrame, read_frame};
@@ -31,13 +32,13 @@ impl View {
     }
 
     /// What is there now.
-    pub(super) fn glance<T: Default>(&self, query: impl Fn(&sled::Tree) -> Answer<T>) -> T {
+    pub(super) fn glance<T: Default>(&self, query: impl Fn(&Merged) -> Answer<T>) -> T {
         self.ask(query).unwrap_or_default()
     }
 
     /// The whole truth, if need be later: what follows from it may be a deed, so nothing is no answer. Only a store that
     /// is being closed says nothing.
-    pub(super) fn settled<T: Default>(&self, query: impl Fn(&sled::Tree) -> Answer<T>) -> T {
+    pub(super) fn settled<T: Default>(&self, query: impl Fn(&Merged) -> Answer<T>) -> T {
         while self.shared.wait_caught_up() {
             if let Some(answer) = self.ask(&query) {
                 return answer;
@@ -46,9 +47,17 @@ impl View {
         T::default()
     }
 
-    fn ask<T>(&self, query: impl Fn(&sled::Tree) -> Answer<T>) -> Option<T> {
-        let tree = self.shared.tree()?;
-        let error = match catch_unwind(AssertUnwindSafe(|| query(&tree))) {
+    fn ask<T>(&self, query: impl Fn(&Merged) -> Answer<T>) -> Option<T> {
+        let sources = self.shared.sources()?;
+        let outcome = loop {
+            let merged = sources.merged();
+            let outcome = catch_unwind(AssertUnwindSafe(|| query(&merged)));
+            // Rows may have gone from sled into a run that was not looked into.
+            if sources.is_current(&merged) {
+                break outcome;
+            }
+        };
+        let error = match outcome {
             Ok(Ok(answer)) => return Some(answer),
             Ok(Err(error)) => error,
             Err(panic) => ViewError::panicked(&*panic),
@@ -59,7 +68,7 @@ impl View {
     }
 
     pub fn punch(&self, id: PunchId) -> Option<PunchRow> {
-        self.glance(|tree| Ok(entry_of(tree, id)?.map(|entry| entry.row)))
+        self.glance(|view| Ok(view.entry_of(id)?.map(|entry| entry.row)))
     }
 
     /// A listing in order of ledger sequence.
@@ -67,30 +76,37 @@ impl View {
     /// A page may hold fewer than `limit` punches and still have a next one: no page costs more than a bounded walk.
     pub fn punches(&self, filter: &PunchFilter, cursor: Option<&str>, limit: usize) -> Page<PunchRow> {
         let after = Seq(cursor.and_then(|cursor| cursor.parse().ok()).unwrap_or(0));
-        self.glance(|tree| listing::punches(tree, filter, after, limit))
+        self.glance(|view| listing::punches(view, filter, after, limit))
     }
 
     /// The most recent punches, newest first.
     pub fn latest(&self, limit: usize) -> Vec<PunchRow> {
-        self.glance(|tree| {
-            let rows = tree.scan_prefix(keys::rows()).rev().take(limit);
-            rows.map(|entry| Ok(decode::<PunchEntry>(&entry?.1)?.row)).collect()
+        self.glance(|view| {
+            let mut rows = BTreeMap::new();
+            for entry in view.tree.scan_prefix(keys::rows()).rev().take(limit) {
+                let entry: PunchEntry = decode(&entry?.1)?;
+                rows.insert(entry.row.seq, entry.row);
+            }
+            if rows.len() < limit || rows.first_key_value().is_some_and(|(seq, _)| *seq <= view.runs.through()) {
+                for archived in view.runs.latest(limit)? {
+                    rows.entry(archived.seq()).or_insert(archived.entry.row);
+                }
+            }
+            Ok(rows.into_values().rev().take(limit).collect())
         })
     }
 
     pub fn story(&self, id: PunchId) -> Option<Story> {
-        self.glance(|tree| {
-            let Some(entry) = entry_of(tree, id)? else { return Ok(None) };
+        self.glance(|view| {
+            let Some(entry) = view.entry_of(id)? else { return Ok(None) };
             let Some((frame, Fact::Punch(punch))) = self.fact(entry.at)? else { return Ok(None) };
+            let facts = view.facts_of(&entry)?;
             let place = place(&frame);
             let mut story = Story { row: entry.row, punch, place, judgements: Vec::new(), uploads: Vec::new() };
-            for later in tree.scan_prefix(keys::later_facts(story.row.seq)) {
-                let (key, bytes) = later?;
-                let LaterFact { at } = decode(&bytes)?;
-                let seq = keys::trailing_seq(&key).ok_or(ViewError::Row)?;
-                match self.fact(at)? {
-                    Some((_, Fact::Judgement(judgement))) => story.judgements.push((seq, judgement)),
-                    Some((_, Fact::Upload(step))) => story.uploads.push((seq, step)),
+            for noted in facts {
+                match self.fact(noted.at)? {
+                    Some((_, Fact::Judgement(judgement))) => story.judgements.push((noted.seq, judgement)),
+                    Some((_, Fact::Upload(step))) => story.uploads.push((noted.seq, step)),
                     // Damaged since, or nothing that is told of a punch.
                     Some(_) | None => {}
                 }
@@ -106,24 +122,24 @@ impl View {
 
     /// Punches without any judgement, oldest first, whole.
     pub fn unjudged(&self, limit: usize) -> Vec<Punch> {
-        let punches = self.settled(|tree| self.whole(tree, keys::unjudged(Seq(0)), b"u", limit));
+        let punches = self.settled(|view| self.whole(view, keys::unjudged(Seq(0)), b"u", limit));
         punches.into_iter().map(|(_, punch)| punch).collect()
     }
 
     /// Held punches after `after`, oldest first, whole.
     pub fn held(&self, after: Seq, limit: usize) -> Vec<(Seq, Punch)> {
-        self.settled(|tree| self.whole(tree, keys::held(Seq(after.0.saturating_add(1))), b"h", limit))
+        self.settled(|view| self.whole(view, keys::held(Seq(after.0.saturating_add(1))), b"h", limit))
     }
 
     /// The punches that an index names from `from` on, from the ledger.
-    fn whole(&self, tree: &sled::Tree, from: Key, index: &[u8], limit: usize) -> Answer<Vec<(Seq, Punch)>> {
+    fn whole(&self, view: &Merged, from: Key, index: &[u8], limit: usize) -> Answer<Vec<(Seq, Punch)>> {
         let mut punches = Vec::new();
-        for key in tree.range(from..keys::after(index)).keys() {
+        for key in view.tree.range(from..keys::after(index)).keys() {
             if punches.len() >= limit {
                 break;
             }
             let Some(seq) = keys::trailing_seq(&key?) else { continue };
-            let Some(entry) = get::<PunchEntry>(tree, &keys::row(seq))? else { continue };
+            let Some(entry) = view.entry(seq)? else { continue };
             if let Some((_, Fact::Punch(punch))) = self.fact(entry.at)? {
                 punches.push((seq, punch));
             }
@@ -133,23 +149,39 @@ impl View {
 
     /// Verified punches of a worker with punch times in `from..=to`, oldest first.
     pub fn verified_of(&self, worker: &WorkerId, from: UnixMs, to: UnixMs) -> Vec<Presence> {
-        self.settled(|tree| {
+        self.settled(|view| {
+            if from > to {
+                return Ok(Vec::new());
+            }
             let range = keys::by_worker(worker, from, Seq(0))..=keys::by_worker(worker, to, Seq(u64::MAX));
-            verified(tree, range).collect()
+            let mut found: Vec<PunchEntry> = verified(&view.tree, range).collect::<Answer<_>>()?;
+            found.extend(view.runs.verified_of(worker, from, to, |seq| view.newer(seq))?);
+            found.sort_by_key(|entry| (entry.row.time, entry.row.seq));
+            found.dedup_by_key(|entry| entry.row.seq);
+            Ok(found.iter().filter_map(|entry| apply::presence(&entry.row)).collect())
         })
     }
 
     /// The worker's latest verified punch before `time`.
     pub fn last_verified_before(&self, worker: &WorkerId, time: UnixMs) -> Option<Presence> {
-        self.settled(|tree| {
-            let range = keys::of_worker(worker)..=keys::by_worker(worker, time.plus_ms(-1), Seq(u64::MAX));
-            verified(tree, range).next_back().transpose()
+        self.settled(|view| {
+            // Most are asked for the time after their last punch.
+            match get::<LastSeen>(&view.tree, &keys::presence(worker))? {
+                Some(last) if last.presence.time >= time => {}
+                last => return Ok(last.map(|last| last.presence)),
+            }
+            let to = time.plus_ms(-1);
+            let range = keys::of_worker(worker)..=keys::by_worker(worker, to, Seq(u64::MAX));
+            let here = verified(&view.tree, range).next_back().transpose()?;
+            let archived = view.runs.last_verified(worker, to, |seq| view.newer(seq))?;
+            let last = here.into_iter().chain(archived).max_by_key(|entry| (entry.row.time, entry.row.seq));
+            Ok(last.and_then(|entry| apply::presence(&entry.row)))
         })
     }
 
     /// Every worker's last verified punch (by punch time) at or after `since`.
     pub fn presences(&self, since: UnixMs) -> Vec<Presence> {
-        self.settled(|tree| {
+        self.settled(|Merged { tree, .. }| {
             let mut presences = Vec::new();
             for entry in tree.scan_prefix(keys::presences()) {
                 let LastSeen { seq: _, presence } = decode(&entry?.1)?;
@@ -163,14 +195,14 @@ impl View {
 
     /// Verified punches without a receipt of this platform, in ledger order, after `after`.
     pub fn outbox(&self, platform: &PlatformName, after: Seq, limit: usize) -> Vec<(Outgoing, UploadRow)> {
-        self.settled(|tree| {
+        self.settled(|view| {
             let from = keys::outgoing(platform, Seq(after.0.saturating_add(1)));
             let mut outbox = Vec::new();
-            for entry in tree.range(from..keys::after(&keys::outbox(platform))).take(limit) {
+            for entry in view.tree.range(from..keys::after(&keys::outbox(platform))).take(limit) {
                 let outgoing: Outgoing = decode(&entry?.1)?;
-                let key = keys::upload(platform, &SubjectKey::punch(outgoing.seq));
+                let key = SubjectKey::punch(outgoing.seq);
                 // A receipt may have come between the two reads.
-                let Some(entry) = get::<UploadEntry>(tree, &key)? else { continue };
+                let Some(entry) = view.upload(platform, &key)? else { continue };
                 if !entry.row.state.is_settled() {
                     outbox.push((outgoing, entry.row));
                 }
@@ -180,26 +212,28 @@ impl View {
     }
 
     pub fn upload(&self, platform: &PlatformName, subject: &Subject) -> Option<UploadRow> {
-        self.settled(|tree| {
+        self.settled(|view| {
             let key = match subject {
-                Subject::Punch(id) => get::<Seq>(tree, &keys::punch(*id))?.map(SubjectKey::punch),
+                Subject::Punch(id) => view.seq_of(*id)?.map(SubjectKey::punch),
                 Subject::Employer(_)
                 | Subject::Team(_)
                 | Subject::Worker(_)
                 | Subject::Entry(..)
                 | Subject::Exit(..) => SubjectKey::registration(subject),
             };
-            let Some(key) = key else { return Ok(None) };
-            Ok(get::<UploadEntry>(tree, &keys::upload(platform, &key))?.map(|entry| entry.row))
+            match key {
+                Some(key) => Ok(view.upload(platform, &key)?.map(|entry| entry.row)),
+                None => Ok(None),
+            }
         })
     }
 
     /// Subjects of this platform that are `Sending`, `Accepted` or `Unknown`: what a restarted courier must settle.
     pub fn uploads_in_flight(&self, platform: &PlatformName) -> Vec<(Subject, UploadRow)> {
-        self.settled(|tree| {
+        self.settled(|view| {
             let mut found = BTreeMap::new();
             for state in [UploadState::Sending, UploadState::Accepted, UploadState::Unknown] {
-                found.extend(listing::in_state(tree, platform, state)?);
+                found.extend(listing::in_state(view, platform, state)?);
             }
             Ok(found.into_values().map(|entry| (entry.subject, entry.row)).collect())
         })
@@ -207,7 +241,7 @@ impl View {
 
     /// Subjects of this platform other than punches (registrations), with their state.
     pub fn registrations(&self, platform: &PlatformName) -> Vec<(Subject, UploadRow)> {
-        self.settled(|tree| {
+        self.settled(|Merged { tree, .. }| {
             let entries = tree.range(keys::uploads(platform)..keys::punch_uploads(platform));
             entries.map(|entry| decode::<UploadEntry>(&entry?.1).map(|entry| (entry.subject, entry.row))).collect()
         })
@@ -223,12 +257,12 @@ impl View {
         limit: usize,
     ) -> Page<(Subject, UploadRow)> {
         let after = cursor.and_then(|cursor| hex::decode(cursor).ok()).map(SubjectKey);
-        self.glance(|tree| listing::uploads(tree, platform, state, after.as_ref(), limit))
+        self.glance(|view| listing::uploads(view, platform, state, after.as_ref(), limit))
     }
 
     pub fn depth(&self, platform: &PlatformName) -> Depth {
-        self.glance(|tree| {
-            let counts: PlatformEntry = get(tree, &keys::platform(platform))?.unwrap_or_default();
+        self.glance(|Merged { tree, .. }| {
+            let counts = get(tree, &keys::platform(platform))?.unwrap_or_else(|| PlatformEntry::new(platform));
             let first = tree.scan_prefix(keys::outbox(platform)).next().transpose()?;
             let oldest = first.map(|(_, bytes)| decode::<Outgoing>(&bytes)).transpose()?;
             Ok(Depth {
@@ -242,9 +276,9 @@ impl View {
 
     /// The highest job number of this platform in the ledger; 0 when there is none.
     pub fn last_job(&self, platform: &PlatformName) -> JobId {
-        JobId(self.settled(|tree| {
-            let counts: PlatformEntry = get(tree, &keys::platform(platform))?.unwrap_or_default();
-            Ok(counts.last_job)
+        JobId(self.settled(|Merged { tree, .. }| {
+            let counts: Option<PlatformEntry> = get(tree, &keys::platform(platform))?;
+            Ok(counts.map_or(0, |counts| counts.last_job))
         }))
     }
 
@@ -252,7 +286,7 @@ impl View {
     pub fn adoptions(&self) -> Vec<Adoption> {
         let not_applied = self.shared.adoptions().unwrap_or_default();
         let mut adoptions: BTreeMap<String, Adoption> = self
-            .glance(|tree| {
+            .glance(|Merged { tree, .. }| {
                 tree.scan_prefix(keys::adoptions()).map(|entry| decode(&entry?.1)).collect::<Answer<Vec<Adoption>>>()
             })
             .into_iter()
@@ -264,7 +298,7 @@ impl View {
 
     /// The latest gaps, newest first.
     pub fn gaps(&self, limit: usize) -> Vec<(Seq, Gap)> {
-        self.glance(|tree| {
+        self.glance(|Merged { tree, .. }| {
             let mut gaps = Vec::new();
             for entry in tree.scan_prefix(keys::gaps()).rev().take(limit) {
                 let (key, bytes) = entry?;
@@ -276,7 +310,7 @@ impl View {
 
     /// Punches in the ledger, and how many of them are in which verdict kind (`unjudged` among them).
     pub fn totals(&self) -> Totals {
-        self.glance(|tree| Ok(get(tree, keys::TOTALS)?.unwrap_or_default()))
+        self.glance(|Merged { tree, .. }| Ok(get(tree, keys::TOTALS)?.unwrap_or_default()))
     }
 }
 
@@ -290,10 +324,11 @@ fn place(frame: &PlacedFrame) -> Place {
     }
 }
 
+/// The punches of sled whose keys are in a range of the worker index and that are verified.
 fn verified(
     tree: &sled::Tree,
     range: impl std::ops::RangeBounds<Key>,
-) -> impl DoubleEndedIterator<Item = Answer<Presence>> {
+) -> impl DoubleEndedIterator<Item = Answer<PunchEntry>> {
     let judged = tree.range(range);
     judged.filter_map(|entry| {
         let (key, kind) = match entry {
@@ -304,16 +339,8 @@ fn verified(
             return None;
         }
         let seq = keys::trailing_seq(&key)?;
-        let row = get::<PunchEntry>(tree, &keys::row(seq));
-        row.map(|entry| entry.and_then(|entry| apply::presence(&entry.row))).transpose()
+        get::<PunchEntry>(tree, &keys::row(seq)).transpose()
     })
-}
-
-fn entry_of(tree: &sled::Tree, id: PunchId) -> Answer<Option<PunchEntry>> {
-    match get::<Seq>(tree, &keys::punch(id))? {
-        Some(seq) => get(tree, &keys::row(seq)),
-        None => Ok(None),
-    }
 }
 
 /// A row by its key.

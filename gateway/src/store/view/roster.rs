@@ -1,5 +1,6 @@
 //! Questions about the roster.
 
+use super::merged::Merged;
 use super::query::{Answer, View, decode, get};
 use super::rows::WorkerEntry;
 use super::{apply, keys};
@@ -7,12 +8,12 @@ use crate::punch::*;
 
 impl View {
     pub fn worker(&self, id: &WorkerId) -> Option<Worker> {
-        self.settled(|tree| self.roster_row(tree, id))
+        self.settled(|Merged { tree, .. }| self.roster_row(tree, id))
     }
 
     /// All workers, by id.
     pub fn workers(&self) -> Vec<Worker> {
-        self.settled(|tree| {
+        self.settled(|Merged { tree, .. }| {
             let mut workers = Vec::new();
             for entry in tree.scan_prefix(keys::workers()) {
                 workers.extend(self.whole_worker(decode(&entry?.1)?)?);
@@ -25,7 +26,7 @@ impl View {
     /// The worker with this identity-card number; one who has not left before one who has, and `None` when it is
     /// several people's.
     pub fn worker_by_id_number(&self, id_number: &str) -> Option<Worker> {
-        self.settled(|tree| {
+        self.settled(|Merged { tree, .. }| {
             let mut workers = Vec::new();
             for entry in tree.scan_prefix(keys::of_id_number(&self.shared.keyring, id_number)) {
                 let worker = self.roster_row(tree, &decode(&entry?.1)?)?;
@@ -38,7 +39,7 @@ impl View {
     /// The worker with this badge; `Low24` badges match on their 24 bits. A badge that was handed on belongs to the
     /// one who has not left; a whole number counts more than 24 bits; `None` when it is still several people's.
     pub fn worker_by_badge(&self, badge: Badge) -> Option<Worker> {
-        self.settled(|tree| {
+        self.settled(|Merged { tree, .. }| {
             let is_full = |worker: &Worker| worker.badge == Some(BadgeOnRoster::Full(badge));
             let is_low = |worker: &Worker| matches!(worker.badge, Some(BadgeOnRoster::Low24(_)));
             let mut workers = self.with_badge(tree, badge.0)?;
@@ -52,7 +53,7 @@ impl View {
     /// The worker whose badge has these low 24 bits; `None` when several have. A badge that was handed on belongs to
     /// the one who has not left.
     pub fn worker_by_badge24(&self, low24: u32) -> Option<Worker> {
-        self.settled(|tree| Ok(the_one(self.with_badge(tree, low24)?)))
+        self.settled(|Merged { tree, .. }| Ok(the_one(self.with_badge(tree, low24)?)))
     }
 
     fn with_badge(&self, tree: &sled::Tree, low24: u32) -> Answer<Vec<Worker>> {
@@ -84,7 +85,7 @@ impl View {
 
     /// The ledger sequence of the last roster change; 0 when there was none.
     pub fn roster_version(&self) -> Seq {
-        self.settled(|tree| Ok(get(tree, keys::ROSTER_VERSION)?.unwrap_or_default()))
+        self.settled(|Merged { tree, .. }| Ok(get(tree, keys::ROSTER_VERSION)?.unwrap_or_default()))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::store::ledger::reader::Locus;
 use crate::store::{Outgoing, Presence, PunchRow, UploadRow};
 
 /// Of all row shapes together.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// sled keeps large values badly: none is longer than this.
 pub const MAX_VALUE: usize = 4096;
@@ -41,11 +41,12 @@ impl Applied {
     }
 }
 
-/// A punch and where it stands in the ledger.
+/// A punch, where it stands in the ledger, and its judgements.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PunchEntry {
     pub at: Locus,
     pub row: PunchRow,
+    pub judged: Vec<Noted>,
 }
 
 /// A worker's last verified punch, with what decides between punches of the same time.
@@ -83,15 +84,38 @@ impl WorkerEntry {
     }
 }
 
-/// Where a fact about a punch stands.
+/// A fact that is told of a punch, and where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LaterFact {
+pub struct Noted {
+    pub seq: Seq,
     pub at: Locus,
 }
 
+/// Facts that a row notes before they are put into a row of their own.
+const MAX_NOTED: usize = 32;
+
+/// Adds to the facts of a row; gives back those that fill it, for a row of their own.
+pub fn note(noted: &mut Vec<Noted>, fact: Noted) -> Option<Vec<Noted>> {
+    let full = (noted.len() >= MAX_NOTED).then(|| std::mem::take(noted));
+    noted.push(fact);
+    full
+}
+
+/// A run of the history that counts, and what sled has of its punches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunEntry {
+    pub first: Seq,
+    pub generation: u32,
+    /// What stands in the run is no longer in sled too.
+    pub cleared: bool,
+    /// Changes to its punches since it was made.
+    pub changes: u32,
+}
+
 /// Counters of one platform.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlatformEntry {
+    pub name: PlatformName,
     pub open: u64,
     pub confirmed: u64,
     pub refused: u64,
@@ -100,11 +124,19 @@ pub struct PlatformEntry {
     pub filled_through: Option<Seq>,
 }
 
+impl PlatformEntry {
+    pub fn new(name: &PlatformName) -> PlatformEntry {
+        PlatformEntry { name: name.clone(), open: 0, confirmed: 0, refused: 0, last_job: 0, filled_through: None }
+    }
+}
+
 /// A subject with its row; the key does not give the subject back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadEntry {
     pub subject: Subject,
     pub row: UploadRow,
+    /// The steps of a punch; not kept of a registration.
+    pub steps: Vec<Noted>,
 }
 
 /// A verified punch that waits for a receipt.

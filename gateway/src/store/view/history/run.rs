@@ -1,0 +1,394 @@
+//! One file of the history: everything the view says of the punches in one stretch of the ledger, as it was when the
+//! file was made. It is never changed; a newer generation of the same stretch takes its place. It holds nothing
+//! personal beyond what the rows of sled hold.
+//!
+//! ```text
+//! offset
+//!  0  magic "AXRUN" 0 0 1
+//!  8  length of the head (4, little-endian)
+//! 12  length of the filter (4)
+//! 16  CRC-32C of head and filter (4)
+//! 20  head: [`Head`]
+//!     filter over the digests of the punches and other records ([`Bloom`])
+//!     sections, at the places that the head names, counted from here:
+//!       rows     blocks of up to 32: CRC-32C (4) | list of [`Archived`], oldest first
+//!       ids      digest (16)                                               ⎫
+//!       times    punch time (8)                                            ⎬ each an index ([`Sorted`])
+//!       workers  beginning of the worker id's SHA-256 (8), punch time (8)  ⎭
+//! ```
+//!
+//! Numbers inside keys are big-endian and times have their sign bit flipped, as in the keys of sled. Head and rows are
+//! postcard.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::sorted::Sorted;
+use crate::punch::*;
+use crate::store::filter::Bloom;
+use crate::store::view::engine::ViewError;
+use crate::store::view::query::Answer;
+use crate::store::view::rows::{self, Noted, PunchEntry, UploadEntry};
+
+pub const MAGIC: [u8; 8] = *b"AXRUN\0\0\x01";
+const START: usize = 20;
+/// Of a checksum.
+pub const CRC: usize = 4;
+/// Rows in one block.
+pub const BLOCK_ROWS: usize = 32;
+
+/// What is kept of a run in memory, beside its filter.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Head {
+    pub generation: u32,
+    /// The stretch of the ledger, both ends included. Runs follow each other without a hole.
+    pub first: Seq,
+    pub last: Seq,
+    pub punches: u32,
+    /// Strangers, quarantined records and damage reports, of which only the digest is here.
+    pub records: u32,
+    pub earliest: UnixMs,
+    pub latest: UnixMs,
+    /// Platforms that have answered for some of these punches.
+    pub platforms: Vec<PlatformName>,
+    /// Of each block of rows: the distance of its first punch from `first`, and where it begins.
+    pub blocks: Vec<(u32, u32)>,
+    pub rows_end: u32,
+    pub ids: Sorted,
+    pub times: Sorted,
+    pub workers: Sorted,
+}
+
+/// Everything the view says of one punch, but for uploads that are not settled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Archived {
+    pub entry: PunchEntry,
+    /// Facts that no longer fit in the rows they belong to.
+    pub earlier: Vec<Noted>,
+    pub uploads: Vec<(PlatformName, UploadEntry)>,
+}
+
+impl Archived {
+    pub fn seq(&self) -> Seq {
+        self.entry.row.seq
+    }
+
+    pub fn upload(&self, platform: &PlatformName) -> Option<&UploadEntry> {
+        self.uploads.iter().find(|(of, _)| of == platform).map(|(_, entry)| entry)
+    }
+}
+
+/// A run that can be read. Its file is opened for each question, so that no handles are kept.
+#[derive(Debug)]
+pub struct Run {
+    path: PathBuf,
+    pub head: Head,
+    filter: Bloom,
+    /// Where the sections begin.
+    base: u64,
+    /// The file goes when the last reader has gone.
+    retired: AtomicBool,
+}
+
+impl Run {
+    pub fn open(path: &Path) -> Answer<Run> {
+        let file = open(path)?;
+        let mut start = [0; START];
+        read(&file, &mut start, 0)?;
+        let number = |at: usize| start[at..at + 4].try_into().map_or(0, u32::from_le_bytes);
+        let (head, filter, crc) = (number(8) as usize, number(12) as usize, number(16));
+        let length = file.metadata()?.len();
+        if start[..8] != MAGIC || (START + head + filter) as u64 > length {
+            return Err(damaged(path, "its beginning is not that of a run"));
+        }
+        let mut bytes = vec![0; head + filter];
+        read(&file, &mut bytes, START as u64)?;
+        if crc32c::crc32c(&bytes) != crc {
+            return Err(damaged(path, "the checksum of its head is wrong"));
+        }
+        let (Some(decoded), Some(bloom)) = (rows::decode(&bytes[..head]), Bloom::from_bytes(&bytes[head..])) else {
+            return Err(damaged(path, "its head is of another version"));
+        };
+        Ok(Run {
+            path: path.to_owned(),
+            head: decoded,
+            filter: bloom,
+            base: (START + head + filter) as u64,
+            retired: AtomicBool::new(false),
+        })
+    }
+
+    /// The file is not needed any more once nobody reads it.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    pub fn may_contain(&self, digest: &[u8; 16]) -> bool {
+        self.filter.may_contain(digest)
+    }
+
+    pub fn reader(&self) -> Answer<Reader<'_>> {
+        Ok(Reader { run: self, file: open(&self.path)?, block: None })
+    }
+
+    /// Whether punch times in `from..=to` can be here.
+    pub fn overlaps(&self, from: UnixMs, to: UnixMs) -> bool {
+        self.head.punches > 0 && self.head.earliest <= to && self.head.latest >= from
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if self.retired.load(Ordering::Relaxed)
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
+            tracing::debug!(%error, path = %self.path.display(), "a run that is not needed any more stays");
+        }
+    }
+}
+
+/// An open run, with the block of rows that was read last.
+pub struct Reader<'r> {
+    run: &'r Run,
+    file: File,
+    block: Option<(usize, Vec<Archived>)>,
+}
+
+impl Reader<'_> {
+    /// The row of one punch.
+    pub fn row(&mut self, seq: Seq) -> Answer<Option<Archived>> {
+        let Some(distance) = distance(&self.run.head, seq) else { return Ok(None) };
+        let after = self.run.head.blocks.partition_point(|(first, _)| *first <= distance);
+        let Some(index) = after.checked_sub(1) else { return Ok(None) };
+        let block = self.block(index)?;
+        let found = block.binary_search_by_key(&seq, Archived::seq).ok();
+        Ok(found.map(|index| block[index].clone()))
+    }
+
+    /// All rows of a block, oldest first.
+    pub fn block(&mut self, index: usize) -> Answer<&[Archived]> {
+        let stale = self.block.take_if(|(read, _)| *read != index);
+        drop(stale);
+        let (_, rows) = match self.block.take() {
+            Some(block) => self.block.insert(block),
+            None => {
+                let rows = self.read_block(index)?;
+                self.block.insert((index, rows))
+            }
+        };
+        Ok(rows)
+    }
+
+    fn read_block(&self, index: usize) -> Answer<Vec<Archived>> {
+        let head = &self.run.head;
+        let Some((_, at)) = head.blocks.get(index) else { return Ok(Vec::new()) };
+        let end = head.blocks.get(index + 1).map_or(head.rows_end, |(_, at)| *at);
+        let length = (end.saturating_sub(*at) as usize).saturating_sub(CRC);
+        let bytes = read_checked(&self.file, self.run.base + u64::from(*at), length)?;
+        rows::decode(&bytes).ok_or_else(|| damaged(&self.run.path, "a block of rows cannot be read"))
+    }
+
+    /// The block in which the first punch at or after `seq` may be.
+    pub fn block_from(&self, seq: Seq) -> usize {
+        let distance = seq.0.saturating_sub(self.run.head.first.0);
+        self.run.head.blocks.partition_point(|(first, _)| u64::from(*first) <= distance).saturating_sub(1)
+    }
+
+    /// The place of the punch or record with this digest.
+    pub fn find(&self, digest: &[u8; 16]) -> Answer<Option<Seq>> {
+        let found = self.run.head.ids.find(&self.file, self.run.base, digest, digest)?;
+        Ok(found.first().map(|distance| self.seq(*distance)))
+    }
+
+    /// Tells every digest with its place.
+    pub fn digests(&self, mut tell: impl FnMut(&[u8; 16], Seq)) -> Answer<()> {
+        self.run.head.ids.each(&self.file, self.run.base, |key, distance| {
+            if let Some(digest) = key.first_chunk() {
+                tell(digest, self.seq(distance));
+            }
+        })
+    }
+
+    /// Punches with times in `from..=to`, in order of sequence.
+    pub fn by_time(&self, from: UnixMs, to: UnixMs) -> Answer<Vec<Seq>> {
+        let found = self.run.head.times.find(&self.file, self.run.base, &time_key(from), &time_key(to))?;
+        Ok(self.in_order(&found))
+    }
+
+    /// Punches of a worker with times in `from..=to`, in order of sequence; may name some of other workers.
+    pub fn by_worker(&self, worker: &WorkerId, from: UnixMs, to: UnixMs) -> Answer<Vec<Seq>> {
+        let (from, to) = (worker_key(worker, from), worker_key(worker, to));
+        let found = self.run.head.workers.find(&self.file, self.run.base, &from, &to)?;
+        Ok(self.in_order(&found))
+    }
+
+    fn in_order(&self, distances: &[u32]) -> Vec<Seq> {
+        let mut seqs: Vec<Seq> = distances.iter().map(|distance| self.seq(*distance)).collect();
+        seqs.sort_unstable();
+        seqs
+    }
+
+    fn seq(&self, distance: u32) -> Seq {
+        Seq(self.run.head.first.0 + u64::from(distance))
+    }
+}
+
+fn distance(head: &Head, seq: Seq) -> Option<u32> {
+    seq.0.checked_sub(head.first.0).and_then(|distance| u32::try_from(distance).ok())
+}
+
+/// Builds a run in memory.
+pub struct Builder {
+    head: Head,
+    block: Vec<Archived>,
+    sections: Vec<u8>,
+    ids: Vec<Vec<u8>>,
+    times: Vec<Vec<u8>>,
+    workers: Vec<Vec<u8>>,
+}
+
+/// The farthest that a punch can be from the first sequence of its run.
+pub const MAX_STRETCH: u64 = u32::MAX as u64;
+
+impl Builder {
+    /// For a stretch of no more than [`MAX_STRETCH`].
+    pub fn new(generation: u32, first: Seq, last: Seq) -> Builder {
+        let head = Head {
+            generation,
+            first,
+            last,
+            punches: 0,
+            records: 0,
+            earliest: UnixMs(i64::MAX),
+            latest: UnixMs(i64::MIN),
+            platforms: Vec::new(),
+            blocks: Vec::new(),
+            rows_end: 0,
+            ids: Sorted::default(),
+            times: Sorted::default(),
+            workers: Sorted::default(),
+        };
+        Builder {
+            head,
+            block: Vec::new(),
+            sections: Vec::new(),
+            ids: Vec::new(),
+            times: Vec::new(),
+            workers: Vec::new(),
+        }
+    }
+
+    /// Adds a punch; they come in order of sequence.
+    pub fn push(&mut self, archived: Archived) {
+        let row = &archived.entry.row;
+        let distance = self.distance(row.seq);
+        self.ids.push([&row.id.0[..], &distance].concat());
+        self.times.push([&time_key(row.time)[..], &distance].concat());
+        if let Some(worker) = row.judgement.as_ref().and_then(|judgement| judgement.worker.as_ref()) {
+            self.workers.push([&worker_key(worker, row.time)[..], &distance].concat());
+        }
+        self.head.earliest = self.head.earliest.min(row.time);
+        self.head.latest = self.head.latest.max(row.time);
+        self.head.punches += 1;
+        for (platform, _) in &archived.uploads {
+            if !self.head.platforms.contains(platform) {
+                self.head.platforms.push(platform.clone());
+            }
+        }
+        self.block.push(archived);
+        if self.block.len() >= BLOCK_ROWS {
+            self.end_block();
+        }
+    }
+
+    /// Adds a record that is known by its digest only.
+    pub fn push_record(&mut self, digest: &[u8; 16], seq: Seq) {
+        self.ids.push([&digest[..], &self.distance(seq)].concat());
+        self.head.records += 1;
+    }
+
+    fn distance(&self, seq: Seq) -> [u8; 4] {
+        distance(&self.head, seq).unwrap_or(u32::MAX).to_be_bytes()
+    }
+
+    fn end_block(&mut self) {
+        let Some(first) = self.block.first() else { return };
+        let first = distance(&self.head, first.seq()).unwrap_or(u32::MAX);
+        self.head.blocks.push((first, self.sections.len() as u32));
+        self.sections.extend(with_checksum(rows::encode(&self.block)));
+        self.block.clear();
+    }
+
+    /// The bytes of the file.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.end_block();
+        self.head.rows_end = self.sections.len() as u32;
+        let mut filter = Bloom::with_room(self.ids.len());
+        for digest in self.ids.iter().filter_map(|key| key.first_chunk()) {
+            filter.insert(digest);
+        }
+        self.head.ids = Sorted::write(self.ids, &mut self.sections);
+        self.head.times = Sorted::write(self.times, &mut self.sections);
+        self.head.workers = Sorted::write(self.workers, &mut self.sections);
+        let (head, filter) = (rows::encode(&self.head), filter.to_bytes());
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&head), &filter);
+        let mut bytes = MAGIC.to_vec();
+        for number in [head.len() as u32, filter.len() as u32, crc] {
+            bytes.extend(number.to_le_bytes());
+        }
+        [bytes, head, filter, self.sections].concat()
+    }
+}
+
+fn time_key(time: UnixMs) -> [u8; 8] {
+    ((time.0 as u64) ^ (1 << 63)).to_be_bytes()
+}
+
+fn worker_key(worker: &WorkerId, time: UnixMs) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&Sha256::digest(worker.as_str())[..8]);
+    key[8..].copy_from_slice(&time_key(time));
+    key
+}
+
+/// Bytes behind their checksum.
+pub fn with_checksum(bytes: Vec<u8>) -> Vec<u8> {
+    [&crc32c::crc32c(&bytes).to_le_bytes()[..], &bytes].concat()
+}
+
+/// Reads `length` bytes behind the checksum at `at`.
+pub fn read_checked(file: &File, at: u64, length: usize) -> Answer<Vec<u8>> {
+    let mut bytes = vec![0; CRC + length];
+    read(file, &mut bytes, at)?;
+    let content = bytes.split_off(CRC);
+    if bytes != crc32c::crc32c(&content).to_le_bytes() {
+        return Err(ViewError::History(format!("a checksum at offset {at} is wrong")));
+    }
+    Ok(content)
+}
+
+fn read(file: &File, bytes: &mut [u8], at: u64) -> Answer<()> {
+    match file.read_exact_at(bytes, at) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(ViewError::History("a run ends too early".to_owned()))
+        }
+        outcome => Ok(outcome?),
+    }
+}
+
+fn open(path: &Path) -> Answer<File> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(damaged(path, "it is not there")),
+        outcome => Ok(outcome?),
+    }
+}
+
+fn damaged(path: &Path, what: &str) -> ViewError {
+    ViewError::History(format!("{}: {what}", path.display()))
+}
