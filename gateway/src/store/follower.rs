@@ -223,6 +223,9 @@ impl Follower {
             if let Some(key) = DedupKey::of(&fact) {
                 lacking.keys.insert(key, Seq(frame.header.seq));
             }
+            if lacking.keys.len() > self.tuning.exact_keys {
+                lacking.keep_by_filter(Seq(frame.header.seq));
+            }
             if let Fact::Adoption(adoption) = fact {
                 lacking.adoptions.push(adoption);
             }

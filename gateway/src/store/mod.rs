@@ -370,6 +370,8 @@ struct Tuning {
     catch_up_at_open: u64,
     /// Facts in the ledger that the view may lack before appends wait for it; each costs about 50 bytes of memory.
     pending_room: usize,
+    /// Facts that the view may lack with a key in memory each; of those before them a filter is kept.
+    exact_keys: usize,
     /// Punches and other records that stay in sled for being recent.
     window: usize,
     /// Punches and other records in one run of the history.
@@ -384,6 +386,7 @@ impl Default for Tuning {
             low_water_max: 512 << 20,
             catch_up_at_open: 50_000,
             pending_room: 65_536,
+            exact_keys: 65_536,
             window: 20_000,
             run_length: 8192,
         }

@@ -205,7 +205,7 @@ async fn an_archived_punch_can_be_judged_again() {
         }
         archived(&store, 32).await;
     }
-    assert_eq!(runs(dir.path()).len(), 2, "the generation of before is gone");
+    assert_eq!(runs(dir.path()).len(), 2, "{:?}: the generation of before is gone", runs(dir.path()));
     store.close().await;
 }
 

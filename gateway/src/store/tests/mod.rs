@@ -27,6 +27,7 @@ pub const SMALL: Tuning = Tuning {
     low_water_max: 0,
     catch_up_at_open: 50_000,
     pending_room: 1_000,
+    exact_keys: 500,
     window: 50,
     run_length: 32,
 };

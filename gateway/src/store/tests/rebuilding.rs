@@ -101,6 +101,35 @@ async fn while_the_view_is_built_again_facts_are_taken_and_redelivery_is_known()
     store.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_very_many_facts_the_old_ones_are_taken_again_only_when_it_is_certain_that_they_are_known() {
+    let dir = tempfile::tempdir().unwrap();
+    store_with_punches(dir.path(), 2000).await;
+    fs::remove_dir_all(dir.path().join("view")).unwrap();
+
+    let store = open_tuned(options(dir.path()), Tuning { catch_up_at_open: 0, exact_keys: 50, ..SMALL });
+    let (mut refused, mut taken, mut doubted) = (0, 0, Vec::new());
+    let (mut old, mut new) = ((0..2000).cycle(), 2000..);
+    while store.handles.shared.adoptions().is_some() {
+        let again = old.next().unwrap();
+        match store.append(vec![Fact::Punch(punch(again))]).await {
+            Ok(place) => assert!(!place[0].new, "punch {again} was stored twice"),
+            Err(_) => refused += 1,
+        }
+        let fresh = new.next().unwrap();
+        match store.append(vec![Fact::Punch(punch(fresh))]).await {
+            Ok(place) => taken += usize::from(place[0].new),
+            Err(_) => doubted.push(fresh),
+        }
+    }
+    assert!(refused > 0 && taken > 20 * doubted.len(), "{refused} {taken} {doubted:?}");
+    let again = store.append((0..2000).map(|n| Fact::Punch(punch(n))).collect()).await.unwrap();
+    assert!(again.iter().all(|place| !place.new));
+    let doubted = store.append(doubted.into_iter().map(|n| Fact::Punch(punch(n))).collect()).await.unwrap();
+    assert!(doubted.iter().all(|place| place.new));
+    store.close().await;
+}
+
 /// The view fails under a running gateway: whatever comes again meanwhile is refused or known, and never a second fact.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_view_given_up_while_running_never_takes_a_punch_twice() {

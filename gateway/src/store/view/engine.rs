@@ -55,6 +55,8 @@ pub enum ViewError {
     Ahead { applied: Seq },
     #[error("the view is not open")]
     NotOpen,
+    #[error("the view is being built again and may come to have the same; nobody can tell yet")]
+    NotYet,
 }
 
 impl ViewError {
@@ -75,7 +77,8 @@ impl ViewError {
             | ViewError::History(_)
             | ViewError::Disagrees(_)
             | ViewError::Ahead { .. }
-            | ViewError::NotOpen => false,
+            | ViewError::NotOpen
+            | ViewError::NotYet => false,
         }
     }
 }

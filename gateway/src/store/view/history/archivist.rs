@@ -9,7 +9,8 @@
 use std::sync::Arc;
 
 use super::Runs;
-use super::run::{Archived, BLOCK_ROWS, Builder, MAX_STRETCH, Run};
+use super::builder::{Builder, MAX_STRETCH};
+use super::run::{Archived, BLOCK_ROWS, Run};
 use crate::punch::*;
 use crate::store::Totals;
 use crate::store::view::engine::{Engine, ViewError};

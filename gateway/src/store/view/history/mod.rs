@@ -5,6 +5,7 @@
 //! Derived from the ledger like everything in the view: lost or damaged, it is made again together with sled.
 
 pub mod archivist;
+mod builder;
 pub mod run;
 mod search;
 mod sorted;
