@@ -169,7 +169,7 @@ async fn ask(store: &Store, punches: u32, clock: &Clock) {
     let old = punch(punches / 3).time;
     let old = PunchFilter { from: Some(old), to: Some(old.plus_ms(8_000_000)), ..PunchFilter::default() };
     let of = PunchFilter { worker: Some(worker(7)), from: day.from, ..PunchFilter::default() };
-    let questions: [(&str, Box<dyn Fn(&View) -> usize + Send>); 7] = [
+    let questions: [(&str, Question); 7] = [
         ("a recent page", Box::new(move |view| view.punches(&day, None, 100).items.len())),
         ("an old page", Box::new(move |view| view.punches(&old, None, 100).items.len())),
         ("a worker's page", Box::new(move |view| view.punches(&of, None, 100).items.len())),
@@ -195,6 +195,9 @@ async fn ask(store: &Store, punches: u32, clock: &Clock) {
 }
 
 const ASKED: u32 = 20;
+
+/// Says how much it found.
+type Question = Box<dyn Fn(&View) -> usize + Send>;
 
 fn worker(n: u32) -> WorkerId {
     WorkerId(format!("W{:04}", n % WORKERS))

@@ -24,9 +24,10 @@ use crate::punch::{Fact, Seq};
 
 /// The view is made durable after this much rest; until then a crash costs a little replay and nothing else.
 const SYNC_AFTER: Duration = Duration::from_secs(1);
+/// What is applied but not written to sled is written after this much rest.
+const WRITE_AFTER: Duration = Duration::from_secs(30);
 /// Of the follower's thread.
 const NICE: i32 = 5;
-const IDLE: Duration = Duration::from_secs(30);
 const BACK_OFF_MIN: Duration = Duration::from_millis(250);
 const BACK_OFF_MAX: Duration = Duration::from_secs(10);
 /// How many of the newest punches are compared with the ledger at an opening.
@@ -119,19 +120,19 @@ impl Follower {
         let patience = match (view.is_archiving(), view.engine.is_dirty()) {
             (true, _) => Duration::ZERO,
             (false, true) => SYNC_AFTER,
-            (false, false) => IDLE,
+            (false, false) => WRITE_AFTER,
         };
         match self.shared.wait_for_work(view.seen, patience) {
             Work::Follow(limit) => self.follow(limit)?,
+            Work::Idle if view.is_archiving() => view.archive(&self.shared)?,
+            Work::Idle if view.engine.is_dirty() => view.engine.sync()?,
             Work::Idle => {
-                if !view.is_archiving() {
-                    view.engine.sync()?;
-                }
+                view.sync(&self.shared)?;
                 view.archive(&self.shared)?;
             }
             Work::Suspect(error) => return Err(error),
             Work::Close => {
-                view.engine.sync()?;
+                view.sync(&self.shared)?;
                 return Ok(false);
             }
         }
@@ -174,7 +175,7 @@ impl Follower {
             }
             agreeing += 1;
         }
-        for entry in view.engine.tree().scan_prefix(keys::rows()).rev().take(SPOT_CHECKS) {
+        for entry in view.sources.live.range_back(keys::rows(), &keys::after(&keys::rows())).take(SPOT_CHECKS) {
             let (_, bytes) = entry?;
             let entry: PunchEntry = rows::decode(&bytes).ok_or(ViewError::Row)?;
             let frame = read_frame(&self.shared.paths.ledger, entry.at)?;
@@ -254,8 +255,7 @@ impl Follower {
         }
         view.seen = limit;
         view.commit(&self.shared, chunk)?;
-        view.archive(&self.shared)?;
-        Ok(())
+        view.archive(&self.shared)
     }
 
     /// Gives platforms that are new in the configuration the verified punches of before.

@@ -14,6 +14,7 @@ use super::view::engine::{CHUNK, Engine, ViewError};
 use super::view::history::History;
 use super::view::history::archivist::{self, Archivist};
 use super::view::history::walk::{Met, Wanted, walk};
+use super::view::live::Live;
 use super::view::merged::{Merged, Sources};
 use super::view::rows::{self, Applied, PlatformEntry, Platforms};
 use super::view::staging::Staging;
@@ -66,9 +67,9 @@ impl Open {
             None => Applied::nothing(),
         };
         let walk = Walk::new(Path::new("."), start, Some(start));
-        let tree = engine.tree().clone();
-        let history = History::open(dir, &archivist::named(&tree)?)?;
-        let sources = Sources { tree, history: Arc::new(history) };
+        let live = Live::load(engine.tree().clone())?;
+        let history = History::open(dir, &archivist::named(&live)?)?;
+        let sources = Sources { live: Arc::new(live), history: Arc::new(history) };
         let mut archivist = Archivist::new(tuning.window, tuning.run_length);
         archivist.resume(&sources.merged())?;
         Ok(Open { engine, sources, archivist, walk, applied, seen: start })
@@ -78,8 +79,8 @@ impl Open {
     pub fn begin(&mut self, platforms: &Platforms) -> Result<(), ViewError> {
         let mut staging = Staging::new(self.sources.merged());
         staging.put(keys::PLATFORMS.to_vec(), platforms);
-        let (batch, bytes) = staging.into_batch();
-        self.engine.commit(batch, bytes)
+        self.sources.live.commit(&mut self.engine, staging)?;
+        Ok(())
     }
 
     pub fn apply(
@@ -144,11 +145,10 @@ impl Open {
 
     pub fn commit(&mut self, shared: &Shared, chunk: Chunk) -> Result<(), ViewError> {
         let Chunk { mut staging, events, known, facts: _ } = chunk;
-        let shown = rows::encode(&self.applied);
-        if self.engine.tree().get(keys::APPLIED)?.is_some_and(|bytes| bytes == shown) && staging.is_empty() {
+        if staging.get(keys::APPLIED)? == Some(self.applied) && staging.is_empty() {
             return Ok(());
         }
-        staging.put_bytes(keys::APPLIED.to_vec(), shown);
+        staging.put(keys::APPLIED.to_vec(), &self.applied);
         self.write(shared, staging)?;
         shared.applied(self.applied.seq, &known);
         for event in events {
@@ -162,17 +162,23 @@ impl Open {
         if staging.is_empty() {
             return Ok(());
         }
-        let (batch, bytes) = staging.into_batch();
-        self.engine.commit(batch, bytes)?;
-        shared.counters.view_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let written = self.sources.live.commit(&mut self.engine, staging)?;
+        shared.counters.view_bytes.fetch_add(written, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Moves a little of what is no longer recent out of sled; `false` when there is nothing more to do now.
-    pub fn archive(&mut self, shared: &Shared) -> Result<bool, ViewError> {
+    /// Makes durable what is shown. Until then a crash costs a little replay and nothing else.
+    pub fn sync(&mut self, shared: &Shared) -> Result<(), ViewError> {
+        let written = self.sources.live.write_out(&mut self.engine)?;
+        shared.counters.view_bytes.fetch_add(written, Ordering::Relaxed);
+        self.engine.sync()
+    }
+
+    /// Archives a little of what is no longer recent.
+    pub fn archive(&mut self, shared: &Shared) -> Result<(), ViewError> {
         let written = self.archivist.turn(&mut self.engine, &self.sources)?;
         shared.counters.view_bytes.fetch_add(written, Ordering::Relaxed);
-        Ok(self.archivist.is_busy())
+        Ok(())
     }
 
     pub fn is_archiving(&self) -> bool {
@@ -192,8 +198,7 @@ impl Open {
         let Some(counts) = staging.get::<PlatformEntry>(&key)? else { return Ok(false) };
         let Some(mut through) = counts.filled_through else { return Ok(false) };
         let mut more = false;
-        let live = view.tree.range(keys::row(Seq(through.0 + 1))..keys::after(&keys::rows())).keys();
-        let live = live.map(|key| keys::trailing_seq(&key?).ok_or(ViewError::Row));
+        let live = view.live_seqs(Seq(through.0 + 1));
         for met in walk(&view.runs, live, through, Wanted::default()) {
             let Met::Punch(seq, archived) = met? else { continue };
             if staging.bytes() >= CHUNK_FULL {
@@ -201,11 +206,14 @@ impl Open {
                 break;
             }
             through = seq;
-            let entry = staging.get(&keys::row(seq))?.or(archived.map(|archived| archived.entry));
-            if let Some(entry) = entry
-                && first.is_none_or(|first| entry.row.time >= first)
-            {
-                outboxes::enqueue_for(&mut staging, platform, &entry.row)?;
+            let entry = view.newer(seq)?.or(archived.map(|archived| archived.entry));
+            let Some(mut entry) = entry.filter(|entry| first.is_none_or(|first| entry.row.time >= first)) else {
+                continue;
+            };
+            let before = entry.uploads.len();
+            outboxes::enqueue_for(&mut staging, platform, &mut entry)?;
+            if entry.uploads.len() > before {
+                staging.put_entry(&entry)?;
             }
         }
         let counts = staging.get(&key)?.unwrap_or_else(|| PlatformEntry::new(platform));

@@ -17,7 +17,6 @@ use super::view::engine::ViewError;
 use super::view::history::archivist;
 use super::view::keys;
 use super::view::merged::Sources;
-use super::view::query::get;
 use super::view::rows::WorkerEntry;
 use super::{Damage, Recorded, StoreCounters, StoreHealth};
 use crate::clock::Clock;
@@ -411,17 +410,17 @@ impl Shared {
 
 fn find_in(sources: &Sources, keyring: &Keyring, key: &DedupKey) -> Result<Option<Seq>, ViewError> {
     let (here, digest) = match key {
-        DedupKey::Punch(id) => (keys::punch(*id), &id.0),
-        DedupKey::Record(digest) => (keys::record(*digest), digest),
+        DedupKey::Punch(id) => (sources.live.seq_of(*id), &id.0),
+        DedupKey::Record(digest) => (sources.live.get(&keys::record(*digest))?, digest),
         DedupKey::Worker(id, content) => {
-            let entry: Option<WorkerEntry> = get(&sources.tree, &keys::worker(id))?;
+            let entry: Option<WorkerEntry> = sources.live.get(&keys::worker(id))?;
             let same = entry.filter(|entry| entry.content == WorkerEntry::blinded(keyring, content));
             return Ok(same.map(|entry| entry.seq));
         }
     };
-    match get(&sources.tree, &here)? {
+    match here {
         Some(seq) => Ok(Some(seq)),
-        // After sled: what has left it is in one of the runs.
+        // After the live ones: what is live no more is in one of the runs.
         None => sources.history.runs().find(digest),
     }
 }

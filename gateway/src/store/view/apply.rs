@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::engine::ViewError;
 use super::keys::{self, SubjectKey};
-use super::outboxes::{advance, apply_job, apply_punch_step, drop_upload, enqueue_for, is_at_rest, put_upload};
-use super::rows::{self, LastSeen, Noted, PunchEntry, UploadEntry, VerdictKind, WorkerEntry};
+use super::outboxes::{apply_job, apply_punch_step, apply_registration, enqueue_for, withdraw};
+use super::rows::{self, LastSeen, Noted, PunchEntry, WorkerEntry};
 use super::staging::Staging;
 use crate::punch::*;
 use crate::store::dedup::DedupKey;
@@ -87,38 +87,31 @@ impl Rules {
     ) -> Result<(), ViewError> {
         let Some(punch) = staging.seq_of(judgement.punch)? else { return Ok(()) };
         let Some(mut entry) = staging.entry(punch)? else { return Ok(()) };
-        staging.count_change(punch)?;
         staging.note(punch, &mut entry.judged, Noted { seq, at });
         let before = entry.row.judgement.replace(judgement.clone());
-        staging.put(keys::row(punch), &entry);
-        let row = entry.row;
-
-        count_verdict(staging, before.as_ref(), judgement)?;
-        index_verdict(staging, &row, before.as_ref(), judgement);
-        if let Some(before) = &before {
-            forget_presence(staging, &row, before)?;
+        if judgement.verdict == Verdict::Verified {
+            self.enqueue(staging, &mut entry)?;
+        } else {
+            for (platform, _) in &self.platforms {
+                withdraw(staging, platform, &mut entry)?;
+            }
         }
-        see_presence(staging, &row, judgement)?;
-        if judgement.verdict == Verdict::Verified { self.enqueue(staging, &row) } else { self.withdraw(staging, punch) }
+        staging.put_entry(&entry)?;
+
+        let row = &entry.row;
+        count_verdict(staging, before.as_ref(), judgement)?;
+        index_verdict(staging, punch, before.as_ref(), judgement);
+        if let Some(before) = &before {
+            forget_presence(staging, row, before)?;
+        }
+        see_presence(staging, row, judgement)
     }
 
     /// Puts a verified punch into every outbox that wants it and has not had it yet.
-    fn enqueue(&self, staging: &mut Staging, row: &PunchRow) -> Result<(), ViewError> {
+    fn enqueue(&self, staging: &mut Staging, entry: &mut PunchEntry) -> Result<(), ViewError> {
         for (platform, first) in &self.platforms {
-            if first.is_none_or(|first| row.time >= first) {
-                enqueue_for(staging, platform, row)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes a punch that no longer counts out of every outbox, unless it has left already.
-    fn withdraw(&self, staging: &mut Staging, punch: Seq) -> Result<(), ViewError> {
-        let subject = SubjectKey::punch(punch);
-        for (platform, _) in &self.platforms {
-            let Some(entry) = staging.upload(platform, &subject)? else { continue };
-            if is_at_rest(entry.row.state) {
-                drop_upload(staging, platform, punch, &entry)?;
+            if first.is_none_or(|first| entry.row.time >= first) {
+                enqueue_for(staging, platform, entry)?;
             }
         }
         Ok(())
@@ -135,15 +128,12 @@ impl Rules {
         let Some(subject) = step.subjects.get(index) else { return Ok(()) };
         let Subject::Punch(id) = subject else {
             let Some(key) = SubjectKey::registration(subject) else { return Ok(()) };
-            let before = staging.get::<UploadEntry>(&keys::upload(&step.platform, &key))?.map(|entry| entry.row);
-            let row = advance(before.as_ref(), step);
-            let entry = UploadEntry { subject: subject.clone(), row, steps: Vec::new() };
-            put_upload(staging, &step.platform, &key, before.map(|row| row.state), &entry);
-            return Ok(());
+            return apply_registration(staging, step, subject, &key);
         };
         let Some(punch) = staging.seq_of(*id)? else { return Ok(()) };
-        staging.count_change(punch)?;
-        apply_punch_step(staging, step, Noted { seq: placed.seq, at: placed.at }, subject, punch)
+        let Some(mut entry) = staging.entry(punch)? else { return Ok(()) };
+        apply_punch_step(staging, step, Noted { seq: placed.seq, at: placed.at }, &mut entry)?;
+        staging.put_entry(&entry)
     }
 }
 
@@ -171,10 +161,8 @@ fn apply_punch(staging: &mut Staging, seq: Seq, at: Locus, punch: &Punch) -> Res
         photo: punch.photo,
         judgement: None,
     };
-    staging.put(keys::punch(punch.id), &seq);
-    staging.put_bytes(keys::by_time(punch.time, seq), Vec::new());
     staging.put_bytes(keys::unjudged(seq), Vec::new());
-    staging.put(keys::row(seq), &PunchEntry { at, row, judged: Vec::new() });
+    staging.put_entry(&PunchEntry { at, row, judged: Vec::new(), uploads: Vec::new() })?;
     count(staging, |totals| {
         totals.punches += 1;
         totals.unjudged += 1;
@@ -204,22 +192,14 @@ fn count_verdict(staging: &mut Staging, before: Option<&Judgement>, now: &Judgem
     })
 }
 
-fn index_verdict(staging: &mut Staging, row: &PunchRow, before: Option<&Judgement>, now: &Judgement) {
-    let seq = row.seq;
+fn index_verdict(staging: &mut Staging, punch: Seq, before: Option<&Judgement>, now: &Judgement) {
     match before.map(|before| before.verdict) {
-        None => staging.delete(keys::unjudged(seq)),
-        Some(Verdict::Held(_)) => staging.delete(keys::held(seq)),
+        None => staging.delete(keys::unjudged(punch)),
+        Some(Verdict::Held(_)) => staging.delete(keys::held(punch)),
         Some(Verdict::Verified | Verdict::Rejected(_)) => {}
     }
     if let Verdict::Held(_) = now.verdict {
-        staging.put_bytes(keys::held(seq), Vec::new());
-    }
-    if let Some(worker) = before.and_then(|before| before.worker.as_ref()) {
-        staging.delete(keys::by_worker(worker, row.time, seq));
-    }
-    if let Some(worker) = &now.worker {
-        let kind = VerdictKind::of(now.verdict);
-        staging.put_bytes(keys::by_worker(worker, row.time, seq), vec![kind.byte()]);
+        staging.put_bytes(keys::held(punch), Vec::new());
     }
 }
 

@@ -6,18 +6,14 @@
 //! R                              sequence of the last roster change
 //! N                              the platforms of the last opening
 //! C platform                     counters of one platform
-//! p punch-id                     → sequence of the punch
-//! s seq                          → the punch's row
-//! t time seq                     punches by time
-//! w worker time seq              → verdict kind: judged punches by worker and time
+//! s seq                          → the punch: everything that is said of it
+//! e seq seq                      punch, first fact → facts of the punch that no longer fit in its row
 //! l worker                       → the worker's last verified punch
 //! u seq                          punches without a judgement
 //! h seq                          held punches
-//! e seq seq                      punch, first fact → facts of the punch that no longer fit in its other rows
 //! x digest                       → sequence of a stranger, quarantined record or damage report
 //! H seq                          the first sequence of a run → the run
-//! U platform subject             → where the subject stands with the platform; empty when what a run says of it
-//!                                counts no more
+//! U platform subject             → where a registration stands with the platform
 //! F platform state subject       subjects in every state but queued and confirmed
 //! O platform seq                 → outbox
 //! W worker                       → the worker on the roster
@@ -27,8 +23,8 @@
 //! g seq                          → gap
 //! ```
 //!
-//! Of a punch that is in a run ([`super::history`]) `p s t w e` and settled `U` are there, and here only when they have
-//! changed since.
+//! Rows `s e x` of a punch or record that is in a run ([`super::history`]) are there; an `s` that is here all the same
+//! is newer.
 //!
 //! Numbers are big-endian and times have their sign bit flipped, so that bytes sort like values. A subject that is a
 //! punch is keyed by its sequence and sorts after all registrations.
@@ -75,10 +71,6 @@ impl Builder {
         self
     }
 
-    fn time(self, time: UnixMs) -> Builder {
-        self.bytes(&((time.0 as u64) ^ (1 << 63)).to_be_bytes())
-    }
-
     fn seq(self, seq: Seq) -> Builder {
         self.bytes(&seq.0.to_be_bytes())
     }
@@ -107,14 +99,6 @@ pub fn platforms() -> Key {
     Builder::new(b'C').0
 }
 
-pub fn punch(id: PunchId) -> Key {
-    Builder::new(b'p').bytes(&id.0).0
-}
-
-pub fn punches() -> Key {
-    Builder::new(b'p').0
-}
-
 pub fn records() -> Key {
     Builder::new(b'x').0
 }
@@ -130,18 +114,6 @@ pub fn row(seq: Seq) -> Key {
 
 pub fn rows() -> Key {
     Builder::new(b's').0
-}
-
-pub fn by_time(time: UnixMs, seq: Seq) -> Key {
-    Builder::new(b't').time(time).seq(seq).0
-}
-
-pub fn by_worker(worker: &WorkerId, time: UnixMs, seq: Seq) -> Key {
-    Builder::new(b'w').text(worker.as_str()).time(time).seq(seq).0
-}
-
-pub fn of_worker(worker: &WorkerId) -> Key {
-    Builder::new(b'w').text(worker.as_str()).0
 }
 
 pub fn presence(worker: &WorkerId) -> Key {
@@ -181,7 +153,7 @@ pub fn record(digest: [u8; 16]) -> Key {
 }
 
 /// The part of a key that names a subject.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SubjectKey(pub Key);
 
 impl SubjectKey {
@@ -214,11 +186,6 @@ pub fn upload(platform: &PlatformName, subject: &SubjectKey) -> Key {
 
 pub fn uploads(platform: &PlatformName) -> Key {
     Builder::new(b'U').text(platform.as_str()).0
-}
-
-/// The beginning of the keys of a platform's punches among its uploads.
-pub fn punch_uploads(platform: &PlatformName) -> Key {
-    Builder(uploads(platform)).bytes(b"p").0
 }
 
 pub fn in_state(platform: &PlatformName, state: UploadState, subject: &SubjectKey) -> Key {

@@ -5,8 +5,9 @@ use super::engine::ViewError;
 use super::history::Runs;
 use super::history::walk::{Met, Wanted, walk};
 use super::keys::{self, Key, SubjectKey};
+use super::live::Live;
 use super::merged::Merged;
-use super::query::{Answer, decode};
+use super::query::Answer;
 use super::rows::UploadEntry;
 use crate::punch::*;
 use crate::store::{Page, PunchFilter, PunchRow, UploadRow};
@@ -15,21 +16,22 @@ use crate::store::{Page, PunchFilter, PunchRow, UploadRow};
 const WALK: usize = 20_000;
 /// What it costs to look into a run, in rows.
 const RUN_WALK: usize = 32;
-/// Keys of a time window that one page sorts, at most; a longer window is walked in order of sequence.
+/// Live punches of a time window that one page sorts, at most; a longer window is walked in order of sequence.
 const WINDOW: usize = 100_000;
 
-/// Punches that sled names, in order of sequence.
-type Live = Box<dyn Iterator<Item = Answer<Seq>>>;
+/// Live punches, in order of sequence.
+type LiveSeqs = Box<dyn Iterator<Item = Answer<Seq>>>;
 
 /// Punches after `after` that pass the filter, in order of sequence.
 pub fn punches(view: &Merged, filter: &PunchFilter, after: Seq, limit: usize) -> Answer<Page<PunchRow>> {
-    let (live, wanted) = candidates(&view.tree, filter, after)?;
+    let (live, wanted) = candidates(view, filter, after)?;
     let nowhere = Runs::default();
     let (runs, wanted) = match wanted {
         Some(wanted) => (&*view.runs, wanted),
         None => (&nowhere, Wanted::default()),
     };
     let mut page = Page::default();
+    let mut entries = view.entries();
     let (mut last, mut walked) = (after, 0);
     for met in walk(runs, live, after, wanted) {
         if page.items.len() >= limit || walked >= WALK {
@@ -44,63 +46,49 @@ pub fn punches(view: &Merged, filter: &PunchFilter, after: Seq, limit: usize) ->
             Met::Punch(seq, archived) => {
                 walked += 1;
                 last = seq;
-                let newer = view.newer(seq)?;
-                let row = match newer.or(archived.map(|archived| archived.entry)) {
-                    Some(entry) => Some(entry.row),
-                    None => view.entry(seq)?.map(|entry| entry.row),
+                let entry = match archived {
+                    Some(archived) => Some(view.newer(seq)?.unwrap_or(archived.entry)),
+                    None => entries.get(seq)?,
                 };
-                page.items.extend(row.filter(|row| passes(filter, row)));
+                page.items.extend(entry.map(|entry| entry.row).filter(|row| passes(filter, row)));
             }
         }
     }
     Ok(page)
 }
 
-/// The punches of sled that an index names for the filter, and which of the runs are wanted: none when that index
+/// The live punches that an index names for the filter, and which of the archived are wanted: none when that index
 /// names them all.
-fn candidates(tree: &sled::Tree, filter: &PunchFilter, after: Seq) -> Answer<(Live, Option<Wanted>)> {
+fn candidates(view: &Merged, filter: &PunchFilter, after: Seq) -> Answer<(LiveSeqs, Option<Wanted>)> {
     let from = filter.from.unwrap_or(UnixMs(i64::MIN));
     let to = filter.to.map_or(UnixMs(i64::MAX), |to| to.plus_ms(-1));
     let is_timed = filter.from.is_some() || filter.to.is_some();
     let wanted = Wanted { times: is_timed.then_some((from, to)), worker: filter.worker.clone(), platform: None };
-    let next = Seq(after.0.saturating_add(1));
-    let last = Seq(u64::MAX);
     let indexed = if let Some(worker) = &filter.worker {
-        collect(tree, keys::by_worker(worker, from, Seq(0)), keys::by_worker(worker, to, last), usize::MAX)?
-    } else if filter.verdict_kind.as_deref() == Some("held") {
-        match collect(tree, keys::held(next), keys::held(last), WALK)? {
-            Some(held) => return Ok((Box::new(held.into_iter().map(Ok)), None)),
-            None => None,
-        }
-    } else if filter.from.is_some() {
-        collect(tree, keys::by_time(from, Seq(0)), keys::by_time(to, last), WINDOW)?
+        let mut seqs = view.live.by_worker(worker, from, to);
+        seqs.sort_unstable();
+        Some(seqs)
+    } else if filter.verdict_kind.as_deref() == Some("held")
+        && let Some(held) = held(&view.live, after)?
+    {
+        return Ok((Box::new(held.into_iter().map(Ok)), None));
+    } else if is_timed {
+        view.live.by_time(from, to, WINDOW)
     } else {
         None
     };
-    let live: Live = match indexed {
+    let live: LiveSeqs = match indexed {
         Some(seqs) => Box::new(seqs.into_iter().filter(move |seq| *seq > after).map(Ok)),
-        None => {
-            let rows = tree.range(keys::row(next)..keys::after(&keys::rows()));
-            Box::new(rows.keys().map(|key| keys::trailing_seq(&key?).ok_or(ViewError::Row)))
-        }
+        None => Box::new(view.live_seqs(Seq(after.0.saturating_add(1)))),
     };
     Ok((live, Some(wanted)))
 }
 
-/// The sequences at the end of the keys in `from..=to`, in order; `None` when there are more than `most`.
-fn collect(tree: &sled::Tree, from: Key, to: Key, most: usize) -> Answer<Option<Vec<Seq>>> {
-    let mut seqs = Vec::new();
-    if from > to {
-        return Ok(Some(seqs));
-    }
-    for (walked, key) in tree.range(from..=to).keys().enumerate() {
-        if walked >= most {
-            return Ok(None);
-        }
-        seqs.extend(keys::trailing_seq(&key?));
-    }
-    seqs.sort_unstable();
-    Ok(Some(seqs))
+/// All held punches after `after`; `None` when they are very many.
+fn held(live: &Live, after: Seq) -> Answer<Option<Vec<Seq>>> {
+    let rows = live.range(keys::held(Seq(after.0.saturating_add(1))), &keys::after(b"h")).take(WALK + 1);
+    let seqs: Vec<Seq> = rows.map(|row| keys::trailing_seq(&row?.0).ok_or(ViewError::Row)).collect::<Answer<_>>()?;
+    Ok((seqs.len() <= WALK).then_some(seqs))
 }
 
 fn passes(filter: &PunchFilter, row: &PunchRow) -> bool {
@@ -113,16 +101,15 @@ fn passes(filter: &PunchFilter, row: &PunchRow) -> bool {
 }
 
 /// All subjects of a platform in a state that has an index, by key.
-pub fn in_state(view: &Merged, platform: &PlatformName, state: UploadState) -> Answer<Vec<(Key, UploadEntry)>> {
-    let prefix = keys::all_in_state(platform, state);
+pub fn in_state(
+    view: &Merged,
+    platform: &PlatformName,
+    state: UploadState,
+) -> Answer<Vec<(SubjectKey, (Subject, UploadRow))>> {
     let mut found = Vec::new();
-    for key in view.tree.scan_prefix(&prefix).keys() {
-        let subject = SubjectKey(key?[prefix.len()..].to_vec());
-        if let Some(entry) = view.upload(platform, &subject)?
-            && entry.row.state == state
-        {
-            found.push((subject.0, entry));
-        }
+    for subject in subjects(view, platform, Some(state), None) {
+        let (key, upload) = subject?;
+        found.extend(upload.filter(|(_, row)| row.state == state).map(|upload| (key, upload)));
     }
     Ok(found)
 }
@@ -142,16 +129,14 @@ pub fn uploads(
             page.next = last.map(|key| hex::encode(key.0));
             break;
         }
-        let (subject, entry) = found?;
+        let (subject, upload) = found?;
         last = Some(subject);
-        if let Some(entry) = entry.filter(|entry| state.is_none_or(|state| entry.row.state == state)) {
-            page.items.push((entry.subject, entry.row));
-        }
+        page.items.extend(upload.filter(|(_, row)| state.is_none_or(|state| row.state == state)));
     }
     Ok(page)
 }
 
-type Found = (SubjectKey, Option<UploadEntry>);
+type Found = (SubjectKey, Option<(Subject, UploadRow)>);
 type Subjects<'v> = Box<dyn Iterator<Item = Answer<Found>> + 'v>;
 
 /// The subjects that may be in a state, by key, after one of them.
@@ -161,25 +146,22 @@ fn subjects<'v>(
     state: Option<UploadState>,
     after: Option<&SubjectKey>,
 ) -> Subjects<'v> {
-    let all = keys::uploads(platform);
-    let punches = keys::punch_uploads(platform);
-    let look_up = |subject: Answer<SubjectKey>| {
-        let subject = subject?;
-        let entry = view.upload(platform, &subject)?;
-        Ok((subject, entry))
+    let registrations = || {
+        let all = keys::uploads(platform);
+        let end = keys::after(&all);
+        under(&view.live, all, after, end, b"")
     };
     match state {
         None | Some(UploadState::Confirmed) => {
-            let registrations = under(&view.tree, all, after, punches, b"").map(look_up);
             let after = after.and_then(SubjectKey::as_punch).unwrap_or_default();
-            Box::new(registrations.chain(settled_punches(view, platform, after)))
+            Box::new(look_up(view, platform, registrations()).chain(punches_of(view, platform, after)))
         }
         Some(UploadState::Queued) => {
-            let registrations = under(&view.tree, all, after, punches, b"");
             let outbox = keys::outbox(platform);
+            let end = keys::after(&outbox);
             let after = after.and_then(|key| key.0.strip_prefix(b"p")).map(|seq| SubjectKey(seq.to_vec()));
-            let waiting = under(&view.tree, outbox.clone(), after.as_ref(), keys::after(&outbox), b"p");
-            Box::new(registrations.chain(waiting).map(look_up))
+            let waiting = under(&view.live, outbox, after.as_ref(), end, b"p");
+            Box::new(look_up(view, platform, registrations().chain(waiting)))
         }
         Some(
             state @ (UploadState::Waiting
@@ -189,53 +171,71 @@ fn subjects<'v>(
             | UploadState::Unknown),
         ) => {
             let indexed = keys::all_in_state(platform, state);
-            Box::new(under(&view.tree, indexed.clone(), after, keys::after(&indexed), b"").map(look_up))
+            let end = keys::after(&indexed);
+            Box::new(look_up(view, platform, under(&view.live, indexed, after, end, b"")))
         }
     }
 }
 
-/// Punches after `after` that this platform has rows of, in sled or in the runs.
-fn settled_punches<'v>(view: &'v Merged, platform: &'v PlatformName, after: Seq) -> Subjects<'v> {
-    let (prefix, from) = (keys::punch_uploads(platform), SubjectKey::punch(Seq(after.0.saturating_add(1))));
-    let live = view.tree.range(keys::upload(platform, &from)..keys::after(&prefix)).keys();
-    let live = live.map(|key| keys::trailing_seq(&key?).ok_or(ViewError::Row));
+/// Subjects with their rows.
+fn look_up<'v>(
+    view: &'v Merged,
+    platform: &'v PlatformName,
+    subjects: impl Iterator<Item = Answer<SubjectKey>> + 'v,
+) -> impl Iterator<Item = Answer<Found>> + 'v {
+    let mut entries = view.entries();
+    subjects.map(move |subject| {
+        let subject = subject?;
+        let upload = match subject.as_punch() {
+            Some(seq) => entries.get(seq)?.and_then(|entry| {
+                let upload = entry.upload(platform)?;
+                Some((Subject::Punch(entry.row.id), upload.row.clone()))
+            }),
+            None => {
+                let entry: Option<UploadEntry> = view.live.get(&keys::upload(platform, &subject))?;
+                entry.map(|entry| (entry.subject, entry.row))
+            }
+        };
+        Ok((subject, upload))
+    })
+}
+
+/// Punches after `after`, with their rows when they were meant for this platform.
+fn punches_of<'v>(view: &'v Merged, platform: &'v PlatformName, after: Seq) -> Subjects<'v> {
+    let live = view.live_seqs(Seq(after.0.saturating_add(1)));
     let wanted = Wanted { platform: Some(platform.clone()), ..Wanted::default() };
     Box::new(walk(&view.runs, live, after, wanted).map(move |met| {
         let (seq, archived) = match met? {
             Met::Run(before) => return Ok((SubjectKey::punch(before), None)),
             Met::Punch(seq, archived) => (seq, archived),
         };
-        let subject = SubjectKey::punch(seq);
-        let entry = match view.tree.get(keys::upload(platform, &subject))? {
-            Some(bytes) if bytes.is_empty() => None,
-            Some(bytes) => Some(decode(&bytes)?),
-            None => archived.and_then(|archived| archived.upload(platform).cloned()),
-        };
-        Ok((subject, entry))
+        let entry = view.newer(seq)?.or(archived.map(|archived| archived.entry));
+        let upload = entry.and_then(|entry| {
+            let upload = entry.upload(platform)?;
+            Some((Subject::Punch(entry.row.id), upload.row.clone()))
+        });
+        Ok((SubjectKey::punch(seq), upload))
     }))
 }
 
 /// What follows `prefix` in the keys after `after` and before `end`, behind `mark`.
 fn under(
-    tree: &sled::Tree,
+    live: &Live,
     prefix: Key,
     after: Option<&SubjectKey>,
     end: Key,
     mark: &'static [u8],
-) -> Box<dyn Iterator<Item = Answer<SubjectKey>>> {
+) -> impl Iterator<Item = Answer<SubjectKey>> + use<> {
     let mut from = prefix.clone();
     if let Some(after) = after {
         from.extend_from_slice(&after.0);
         // The first key that is larger.
         from.push(0);
     }
-    if from >= end {
-        return Box::new(std::iter::empty());
-    }
-    Box::new(tree.range(from..end).keys().map(move |key| {
-        let key = key?;
+    live.range(from, &end).map(move |row| {
+        let (key, _) = row?;
         let mut subject = mark.to_vec();
         subject.extend_from_slice(&key[prefix.len()..]);
         Ok(SubjectKey(subject))
-    }))
+    })
 }

@@ -1,53 +1,56 @@
-//! What sled and the history say together. For what both know, sled's word counts: the history has a punch as it was
-//! when its run was made.
+//! What the live rows and the history say together. A punch is one row; for what both know the live one counts, for
+//! the history has a punch as it was when its run was made.
 
 use std::sync::Arc;
 
-use super::history::run::Archived;
+use super::history::run::{Archived, Reader, Run};
 use super::history::{History, Runs};
-use super::keys::{self, SubjectKey};
-use super::query::{Answer, decode, get};
-use super::rows::{Noted, PlatformEntry, PunchEntry, UploadEntry};
+use super::keys;
+use super::live::Live;
+use super::query::{Answer, decode};
+use super::rows::{Noted, PunchEntry};
 use crate::punch::*;
 
 /// An open view, to read from.
 #[derive(Clone)]
 pub struct Sources {
-    pub tree: sled::Tree,
+    pub live: Arc<Live>,
     pub history: Arc<History>,
 }
 
 impl Sources {
     pub fn merged(&self) -> Merged {
-        Merged { tree: self.tree.clone(), runs: self.history.runs() }
+        Merged { live: self.live.clone(), runs: self.history.runs() }
     }
 
-    /// Whether no run has come since. Rows are taken out of sled only after the run that holds them counts.
+    /// Whether no run has come since. Rows are removed only after the run that holds them counts.
     pub fn is_current(&self, merged: &Merged) -> bool {
         Arc::ptr_eq(&merged.runs, &self.history.runs())
     }
 }
 
-/// Sled, and the runs of one moment.
+/// The live rows, and the runs of one moment.
 #[derive(Clone)]
 pub struct Merged {
-    pub tree: sled::Tree,
+    pub live: Arc<Live>,
     pub runs: Arc<Runs>,
 }
 
 impl Merged {
     pub fn seq_of(&self, id: PunchId) -> Answer<Option<Seq>> {
-        match get(&self.tree, &keys::punch(id))? {
+        match self.live.seq_of(id) {
             Some(seq) => Ok(Some(seq)),
             None => self.runs.find(&id.0),
         }
     }
 
+    /// The row of a punch, when it is live.
+    pub fn newer(&self, seq: Seq) -> Answer<Option<PunchEntry>> {
+        self.live.get(&keys::row(seq))
+    }
+
     pub fn entry(&self, seq: Seq) -> Answer<Option<PunchEntry>> {
-        match self.newer(seq)? {
-            Some(entry) => Ok(Some(entry)),
-            None => Ok(self.runs.row(seq)?.map(|archived| archived.entry)),
-        }
+        self.entries().get(seq)
     }
 
     pub fn entry_of(&self, id: PunchId) -> Answer<Option<PunchEntry>> {
@@ -57,76 +60,68 @@ impl Merged {
         }
     }
 
-    /// The row of a punch in sled, which counts more than that of a run.
-    pub fn newer(&self, seq: Seq) -> Answer<Option<PunchEntry>> {
-        get(&self.tree, &keys::row(seq))
+    /// For many rows, best in order of sequence.
+    pub fn entries(&self) -> Entries<'_> {
+        Entries { view: self, open: None }
     }
 
-    pub fn upload(&self, platform: &PlatformName, subject: &SubjectKey) -> Answer<Option<UploadEntry>> {
-        match self.tree.get(keys::upload(platform, subject))? {
-            Some(bytes) if bytes.is_empty() => Ok(None),
-            Some(bytes) => decode(&bytes).map(Some),
-            None => self.archived_upload(platform, subject),
-        }
+    /// The sequences of the live punches from `from` on, in order.
+    pub fn live_seqs(&self, from: Seq) -> impl Iterator<Item = Answer<Seq>> + use<> {
+        let rows = self.live.range(keys::row(from), &keys::after(&keys::rows()));
+        rows.map(|row| keys::trailing_seq(&row?.0).ok_or(super::engine::ViewError::Row))
     }
 
-    /// What the history says of an upload.
-    pub fn archived_upload(&self, platform: &PlatformName, subject: &SubjectKey) -> Answer<Option<UploadEntry>> {
-        let Some(seq) = subject.as_punch() else { return Ok(None) };
-        let archived = self.runs.row(seq)?;
-        Ok(archived.and_then(|archived| archived.upload(platform).cloned()))
-    }
-
-    /// Everything that is known of a punch, but for uploads that are not settled.
-    pub fn archived(&self, seq: Seq, before: Option<Archived>, platforms: &[PlatformName]) -> Answer<Option<Archived>> {
-        let newer = self.newer(seq)?;
-        let (old_entry, mut earlier, old_uploads) = match before {
-            Some(Archived { entry, earlier, uploads }) => (Some(entry), earlier, uploads),
-            None => (None, Vec::new(), Vec::new()),
+    /// Everything that is known of a punch; `before` is what a run says of it.
+    pub fn archived(&self, seq: Seq, before: Option<Archived>) -> Answer<Option<Archived>> {
+        let (old_entry, mut earlier) = match before {
+            Some(Archived { entry, earlier }) => (Some(entry), earlier),
+            None => (None, Vec::new()),
         };
-        let Some(entry) = newer.or(old_entry) else { return Ok(None) };
+        let Some(entry) = self.newer(seq)?.or(old_entry) else { return Ok(None) };
         earlier.extend(self.noted(seq)?);
-        let mut uploads = Vec::new();
-        for platform in platforms {
-            let upload = match self.tree.get(keys::upload(platform, &SubjectKey::punch(seq)))? {
-                Some(bytes) if bytes.is_empty() => None,
-                Some(bytes) => Some(decode::<UploadEntry>(&bytes)?),
-                None => old_uploads.iter().find(|(of, _)| of == platform).map(|(_, upload)| upload.clone()),
-            };
-            uploads
-                .extend(upload.filter(|upload| upload.row.state.is_settled()).map(|upload| (platform.clone(), upload)));
-        }
-        Ok(Some(Archived { entry, earlier, uploads }))
+        Ok(Some(Archived { entry, earlier }))
     }
 
     /// Facts told of a punch, in order.
     pub fn facts_of(&self, entry: &PunchEntry) -> Answer<Vec<Noted>> {
         let seq = entry.row.seq;
         let mut facts = entry.judged.clone();
+        facts.extend(entry.uploads.iter().flat_map(|upload| &upload.steps));
         facts.extend(self.noted(seq)?);
         let archived = self.runs.row(seq)?;
         facts.extend(archived.iter().flat_map(|archived| &archived.earlier));
-        for platform in self.platforms()? {
-            let upload = self.upload(&platform, &SubjectKey::punch(seq))?;
-            facts.extend(upload.into_iter().flat_map(|upload| upload.steps));
-        }
         facts.sort_unstable_by_key(|fact| fact.seq);
         facts.dedup();
         Ok(facts)
     }
 
-    /// Facts told of a punch that sled keeps outside of the rows they belong to.
-    pub fn noted(&self, seq: Seq) -> Answer<Vec<Noted>> {
+    /// Live facts told of a punch outside of its row.
+    fn noted(&self, seq: Seq) -> Answer<Vec<Noted>> {
         let mut noted = Vec::new();
-        for entry in self.tree.scan_prefix(keys::notes(seq)) {
-            noted.extend(decode::<Vec<Noted>>(&entry?.1)?);
+        for row in self.live.prefix(keys::notes(seq)) {
+            noted.extend(decode::<Vec<Noted>>(&row?.1)?);
         }
         Ok(noted)
     }
+}
 
-    /// Every platform that was ever told of.
-    pub fn platforms(&self) -> Answer<Vec<PlatformName>> {
-        let entries = self.tree.scan_prefix(keys::platforms());
-        entries.map(|entry| Ok(decode::<PlatformEntry>(&entry?.1)?.name)).collect()
+/// Rows of punches, with the run that was read last.
+pub struct Entries<'v> {
+    view: &'v Merged,
+    open: Option<(&'v Arc<Run>, Reader<'v>)>,
+}
+
+impl<'v> Entries<'v> {
+    pub fn get(&mut self, seq: Seq) -> Answer<Option<PunchEntry>> {
+        if let Some(entry) = self.view.newer(seq)? {
+            return Ok(Some(entry));
+        }
+        let Some(run) = self.view.runs.run_of(seq) else { return Ok(None) };
+        let reader = match self.open.take_if(|(open, _)| Arc::ptr_eq(open, run)) {
+            Some((_, reader)) => reader,
+            None => run.reader()?,
+        };
+        let (_, reader) = self.open.insert((run, reader));
+        Ok(reader.row(seq)?.map(|archived| archived.entry))
     }
 }

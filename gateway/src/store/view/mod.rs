@@ -5,6 +5,7 @@ pub mod engine;
 pub mod history;
 pub mod keys;
 pub mod listing;
+pub mod live;
 pub mod merged;
 pub mod outboxes;
 pub mod query;

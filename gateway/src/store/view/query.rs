@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::engine::ViewError;
 use super::keys::{self, Key, SubjectKey};
 use super::merged::Merged;
-use super::rows::{self, LastSeen, PlatformEntry, PunchEntry, UploadEntry, VerdictKind};
+use super::rows::{self, LastSeen, PlatformEntry, PunchEntry, UploadEntry};
 use super::{apply, listing};
 use crate::punch::*;
 use crate::store::ledger::reader::{Locus, PlacedFrame, read_frame};
@@ -83,7 +83,7 @@ impl View {
     pub fn latest(&self, limit: usize) -> Vec<PunchRow> {
         self.glance(|view| {
             let mut rows = BTreeMap::new();
-            for entry in view.tree.scan_prefix(keys::rows()).rev().take(limit) {
+            for entry in view.live.range_back(keys::rows(), &keys::after(&keys::rows())).take(limit) {
                 let entry: PunchEntry = decode(&entry?.1)?;
                 rows.insert(entry.row.seq, entry.row);
             }
@@ -134,12 +134,13 @@ impl View {
     /// The punches that an index names from `from` on, from the ledger.
     fn whole(&self, view: &Merged, from: Key, index: &[u8], limit: usize) -> Answer<Vec<(Seq, Punch)>> {
         let mut punches = Vec::new();
-        for key in view.tree.range(from..keys::after(index)).keys() {
+        let mut entries = view.entries();
+        for row in view.live.range(from, &keys::after(index)) {
             if punches.len() >= limit {
                 break;
             }
-            let Some(seq) = keys::trailing_seq(&key?) else { continue };
-            let Some(entry) = view.entry(seq)? else { continue };
+            let Some(seq) = keys::trailing_seq(&row?.0) else { continue };
+            let Some(entry) = entries.get(seq)? else { continue };
             if let Some((_, Fact::Punch(punch))) = self.fact(entry.at)? {
                 punches.push((seq, punch));
             }
@@ -150,13 +151,12 @@ impl View {
     /// Verified punches of a worker with punch times in `from..=to`, oldest first.
     pub fn verified_of(&self, worker: &WorkerId, from: UnixMs, to: UnixMs) -> Vec<Presence> {
         self.settled(|view| {
-            if from > to {
-                return Ok(Vec::new());
+            let mut found = Vec::new();
+            for seq in view.live.by_worker(worker, from, to) {
+                found.extend(view.newer(seq)?.filter(|entry| entry.is_verified(worker)));
             }
-            let range = keys::by_worker(worker, from, Seq(0))..=keys::by_worker(worker, to, Seq(u64::MAX));
-            let mut found: Vec<PunchEntry> = verified(&view.tree, range).collect::<Answer<_>>()?;
             found.extend(view.runs.verified_of(worker, from, to, |seq| view.newer(seq))?);
-            found.sort_by_key(|entry| (entry.row.time, entry.row.seq));
+            found.sort_by_key(PunchEntry::place_in_time);
             found.dedup_by_key(|entry| entry.row.seq);
             Ok(found.iter().filter_map(|entry| apply::presence(&entry.row)).collect())
         })
@@ -166,24 +166,29 @@ impl View {
     pub fn last_verified_before(&self, worker: &WorkerId, time: UnixMs) -> Option<Presence> {
         self.settled(|view| {
             // Most are asked for the time after their last punch.
-            match get::<LastSeen>(&view.tree, &keys::presence(worker))? {
+            match view.live.get::<LastSeen>(&keys::presence(worker))? {
                 Some(last) if last.presence.time >= time => {}
                 last => return Ok(last.map(|last| last.presence)),
             }
             let to = time.plus_ms(-1);
-            let range = keys::of_worker(worker)..=keys::by_worker(worker, to, Seq(u64::MAX));
-            let here = verified(&view.tree, range).next_back().transpose()?;
+            let mut last = None;
+            for seq in view.live.by_worker(worker, UnixMs(i64::MIN), to).into_iter().rev() {
+                last = view.newer(seq)?.filter(|entry| entry.is_verified(worker));
+                if last.is_some() {
+                    break;
+                }
+            }
             let archived = view.runs.last_verified(worker, to, |seq| view.newer(seq))?;
-            let last = here.into_iter().chain(archived).max_by_key(|entry| (entry.row.time, entry.row.seq));
+            let last = last.into_iter().chain(archived).max_by_key(PunchEntry::place_in_time);
             Ok(last.and_then(|entry| apply::presence(&entry.row)))
         })
     }
 
     /// Every worker's last verified punch (by punch time) at or after `since`.
     pub fn presences(&self, since: UnixMs) -> Vec<Presence> {
-        self.settled(|Merged { tree, .. }| {
+        self.settled(|Merged { live, .. }| {
             let mut presences = Vec::new();
-            for entry in tree.scan_prefix(keys::presences()) {
+            for entry in live.prefix(keys::presences()) {
                 let LastSeen { seq: _, presence } = decode(&entry?.1)?;
                 if presence.time >= since {
                     presences.push(presence);
@@ -197,14 +202,14 @@ impl View {
     pub fn outbox(&self, platform: &PlatformName, after: Seq, limit: usize) -> Vec<(Outgoing, UploadRow)> {
         self.settled(|view| {
             let from = keys::outgoing(platform, Seq(after.0.saturating_add(1)));
+            let mut entries = view.entries();
             let mut outbox = Vec::new();
-            for entry in view.tree.range(from..keys::after(&keys::outbox(platform))).take(limit) {
-                let outgoing: Outgoing = decode(&entry?.1)?;
-                let key = SubjectKey::punch(outgoing.seq);
+            for row in view.live.range(from, &keys::after(&keys::outbox(platform))).take(limit) {
+                let outgoing: Outgoing = decode(&row?.1)?;
+                let Some(entry) = entries.get(outgoing.seq)? else { continue };
                 // A receipt may have come between the two reads.
-                let Some(entry) = view.upload(platform, &key)? else { continue };
-                if !entry.row.state.is_settled() {
-                    outbox.push((outgoing, entry.row));
+                if let Some(upload) = entry.upload(platform).filter(|upload| !upload.row.state.is_settled()) {
+                    outbox.push((outgoing, upload.row.clone()));
                 }
             }
             Ok(outbox)
@@ -213,18 +218,13 @@ impl View {
 
     pub fn upload(&self, platform: &PlatformName, subject: &Subject) -> Option<UploadRow> {
         self.settled(|view| {
-            let key = match subject {
-                Subject::Punch(id) => view.seq_of(*id)?.map(SubjectKey::punch),
-                Subject::Employer(_)
-                | Subject::Team(_)
-                | Subject::Worker(_)
-                | Subject::Entry(..)
-                | Subject::Exit(..) => SubjectKey::registration(subject),
-            };
-            match key {
-                Some(key) => Ok(view.upload(platform, &key)?.map(|entry| entry.row)),
-                None => Ok(None),
+            if let Subject::Punch(id) = subject {
+                let entry = view.entry_of(*id)?;
+                return Ok(entry.and_then(|entry| entry.upload(platform).map(|upload| upload.row.clone())));
             }
+            let Some(key) = SubjectKey::registration(subject) else { return Ok(None) };
+            let entry: Option<UploadEntry> = view.live.get(&keys::upload(platform, &key))?;
+            Ok(entry.map(|entry| entry.row))
         })
     }
 
@@ -235,15 +235,15 @@ impl View {
             for state in [UploadState::Sending, UploadState::Accepted, UploadState::Unknown] {
                 found.extend(listing::in_state(view, platform, state)?);
             }
-            Ok(found.into_values().map(|entry| (entry.subject, entry.row)).collect())
+            Ok(found.into_values().collect())
         })
     }
 
     /// Subjects of this platform other than punches (registrations), with their state.
     pub fn registrations(&self, platform: &PlatformName) -> Vec<(Subject, UploadRow)> {
-        self.settled(|Merged { tree, .. }| {
-            let entries = tree.range(keys::uploads(platform)..keys::punch_uploads(platform));
-            entries.map(|entry| decode::<UploadEntry>(&entry?.1).map(|entry| (entry.subject, entry.row))).collect()
+        self.settled(|Merged { live, .. }| {
+            let rows = live.prefix(keys::uploads(platform));
+            rows.map(|row| decode::<UploadEntry>(&row?.1).map(|entry| (entry.subject, entry.row))).collect()
         })
     }
 
@@ -261,9 +261,9 @@ impl View {
     }
 
     pub fn depth(&self, platform: &PlatformName) -> Depth {
-        self.glance(|Merged { tree, .. }| {
-            let counts = get(tree, &keys::platform(platform))?.unwrap_or_else(|| PlatformEntry::new(platform));
-            let first = tree.scan_prefix(keys::outbox(platform)).next().transpose()?;
+        self.glance(|Merged { live, .. }| {
+            let counts = live.get(&keys::platform(platform))?.unwrap_or_else(|| PlatformEntry::new(platform));
+            let first = live.prefix(keys::outbox(platform)).next().transpose()?;
             let oldest = first.map(|(_, bytes)| decode::<Outgoing>(&bytes)).transpose()?;
             Ok(Depth {
                 open: counts.open,
@@ -276,8 +276,8 @@ impl View {
 
     /// The highest job number of this platform in the ledger; 0 when there is none.
     pub fn last_job(&self, platform: &PlatformName) -> JobId {
-        JobId(self.settled(|Merged { tree, .. }| {
-            let counts: Option<PlatformEntry> = get(tree, &keys::platform(platform))?;
+        JobId(self.settled(|Merged { live, .. }| {
+            let counts: Option<PlatformEntry> = live.get(&keys::platform(platform))?;
             Ok(counts.map_or(0, |counts| counts.last_job))
         }))
     }
@@ -286,8 +286,8 @@ impl View {
     pub fn adoptions(&self) -> Vec<Adoption> {
         let not_applied = self.shared.adoptions().unwrap_or_default();
         let mut adoptions: BTreeMap<String, Adoption> = self
-            .glance(|Merged { tree, .. }| {
-                tree.scan_prefix(keys::adoptions()).map(|entry| decode(&entry?.1)).collect::<Answer<Vec<Adoption>>>()
+            .glance(|Merged { live, .. }| {
+                live.prefix(keys::adoptions()).map(|entry| decode(&entry?.1)).collect::<Answer<Vec<Adoption>>>()
             })
             .into_iter()
             .map(|adoption| (adoption.serial.clone(), adoption))
@@ -298,9 +298,9 @@ impl View {
 
     /// The latest gaps, newest first.
     pub fn gaps(&self, limit: usize) -> Vec<(Seq, Gap)> {
-        self.glance(|Merged { tree, .. }| {
+        self.glance(|Merged { live, .. }| {
             let mut gaps = Vec::new();
-            for entry in tree.scan_prefix(keys::gaps()).rev().take(limit) {
+            for entry in live.range_back(keys::gaps(), &keys::after(&keys::gaps())).take(limit) {
                 let (key, bytes) = entry?;
                 gaps.push((keys::trailing_seq(&key).ok_or(ViewError::Row)?, decode(&bytes)?));
             }
@@ -310,7 +310,7 @@ impl View {
 
     /// Punches in the ledger, and how many of them are in which verdict kind (`unjudged` among them).
     pub fn totals(&self) -> Totals {
-        self.glance(|Merged { tree, .. }| Ok(get(tree, keys::TOTALS)?.unwrap_or_default()))
+        self.glance(|Merged { live, .. }| Ok(live.get(keys::TOTALS)?.unwrap_or_default()))
     }
 }
 
@@ -322,30 +322,6 @@ fn place(frame: &PlacedFrame) -> Place {
         hash: frame.hash(),
         previous_hash: frame.header.previous,
     }
-}
-
-/// The punches of sled whose keys are in a range of the worker index and that are verified.
-fn verified(
-    tree: &sled::Tree,
-    range: impl std::ops::RangeBounds<Key>,
-) -> impl DoubleEndedIterator<Item = Answer<PunchEntry>> {
-    let judged = tree.range(range);
-    judged.filter_map(|entry| {
-        let (key, kind) = match entry {
-            Ok(entry) => entry,
-            Err(error) => return Some(Err(error.into())),
-        };
-        if *kind != [VerdictKind::Verified.byte()] {
-            return None;
-        }
-        let seq = keys::trailing_seq(&key)?;
-        get::<PunchEntry>(tree, &keys::row(seq)).transpose()
-    })
-}
-
-/// A row by its key.
-pub fn get<T: serde::de::DeserializeOwned>(tree: &sled::Tree, key: &[u8]) -> Answer<Option<T>> {
-    tree.get(key)?.map(|bytes| decode(&bytes)).transpose()
 }
 
 /// A row from its bytes.

@@ -41,12 +41,57 @@ impl Applied {
     }
 }
 
-/// A punch, where it stands in the ledger, and its judgements.
+/// Everything the view says of one punch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PunchEntry {
+    /// Where the punch stands in the ledger.
     pub at: Locus,
     pub row: PunchRow,
     pub judged: Vec<Noted>,
+    pub uploads: Vec<PunchUpload>,
+}
+
+/// Where a punch stands with one platform.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PunchUpload {
+    pub platform: PlatformName,
+    pub row: UploadRow,
+    pub steps: Vec<Noted>,
+}
+
+impl PunchEntry {
+    pub fn upload(&self, platform: &PlatformName) -> Option<&PunchUpload> {
+        self.uploads.iter().find(|upload| upload.platform == *platform)
+    }
+
+    pub fn upload_mut(&mut self, platform: &PlatformName) -> Option<&mut PunchUpload> {
+        self.uploads.iter_mut().find(|upload| upload.platform == *platform)
+    }
+
+    pub fn is_verified(&self, worker: &WorkerId) -> bool {
+        let judgement = self.row.judgement.as_ref();
+        judgement.is_some_and(|j| j.verdict == Verdict::Verified && j.worker.as_ref() == Some(worker))
+    }
+
+    /// What decides which of two punches was later.
+    pub fn place_in_time(&self) -> (UnixMs, Seq) {
+        (self.row.time, self.row.seq)
+    }
+
+    /// The row's bytes. Texts that make it too long are cut; the ledger has them whole.
+    pub fn encode(&self) -> Vec<u8> {
+        let bytes = encode(self);
+        if bytes.len() <= MAX_VALUE {
+            return bytes;
+        }
+        let mut short = self.clone();
+        for row in short.uploads.iter_mut().map(|upload| &mut upload.row) {
+            for text in [&mut row.serial, &mut row.external, &mut row.reason].into_iter().flatten() {
+                *text = cut(text, SHORTEST_TEXT);
+            }
+        }
+        encode(&short)
+    }
 }
 
 /// A worker's last verified punch, with what decides between punches of the same time.
@@ -130,13 +175,11 @@ impl PlatformEntry {
     }
 }
 
-/// A subject with its row; the key does not give the subject back.
+/// A registration with its row; the key does not give the subject back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadEntry {
     pub subject: Subject,
     pub row: UploadRow,
-    /// The steps of a punch; not kept of a registration.
-    pub steps: Vec<Noted>,
 }
 
 /// A verified punch that waits for a receipt.
@@ -144,32 +187,6 @@ pub type OutgoingEntry = Outgoing;
 
 /// The platforms of the last opening with their first day.
 pub type Platforms = Vec<(PlatformName, Option<UnixMs>)>;
-
-/// The kind of a verdict, as the worker index holds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VerdictKind {
-    Verified,
-    Held,
-    Rejected,
-}
-
-impl VerdictKind {
-    pub fn of(verdict: Verdict) -> VerdictKind {
-        match verdict {
-            Verdict::Verified => VerdictKind::Verified,
-            Verdict::Held(_) => VerdictKind::Held,
-            Verdict::Rejected(_) => VerdictKind::Rejected,
-        }
-    }
-
-    pub fn byte(self) -> u8 {
-        match self {
-            VerdictKind::Verified => b'v',
-            VerdictKind::Held => b'h',
-            VerdictKind::Rejected => b'r',
-        }
-    }
-}
 
 /// A row's bytes.
 pub fn encode<T: Serialize>(row: &T) -> Vec<u8> {
@@ -183,10 +200,16 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 
 /// Texts from outside stand in rows up to this many bytes; the ledger has them whole.
 const MAX_TEXT: usize = 512;
+/// And up to this many when they are many.
+const SHORTEST_TEXT: usize = 64;
 
 /// A text short enough for a row.
 pub fn short(text: &str) -> String {
-    let mut end = text.len().min(MAX_TEXT);
+    cut(text, MAX_TEXT)
+}
+
+fn cut(text: &str, most: usize) -> String {
+    let mut end = text.len().min(most);
     while !text.is_char_boundary(end) {
         end -= 1;
     }

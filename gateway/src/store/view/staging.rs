@@ -1,30 +1,31 @@
 //! Writes that are not in the view yet, over reads of the view: what the rules of one chunk see of each other.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::engine::ViewError;
-use super::keys::{self, Key, SubjectKey};
+use super::keys::{self, Key};
+use super::live::{Change, cost};
 use super::merged::Merged;
-use super::rows::{self, Noted, PunchEntry, RunEntry, UploadEntry, VerdictKind};
+use super::rows::{self, Noted, PunchEntry, RunEntry};
 use crate::punch::*;
 
-/// One batch in the making.
+/// One chunk in the making.
 pub struct Staging {
     base: Merged,
     writes: BTreeMap<Key, Option<Vec<u8>>>,
+    /// Punches whose rows are written.
+    ids: HashMap<PunchId, Seq>,
+    /// What the writes mean for the indexes in memory.
+    changes: Vec<Change>,
     bytes: usize,
 }
 
-/// What sled keeps for a key beside its bytes, roughly.
-const KEY_COST: usize = 16;
-
 impl Staging {
     pub fn new(base: Merged) -> Staging {
-        Staging { base, writes: BTreeMap::new(), bytes: 0 }
+        Staging { base, writes: BTreeMap::new(), ids: HashMap::new(), changes: Vec::new(), bytes: 0 }
     }
 
     pub fn base(&self) -> &Merged {
@@ -41,21 +42,17 @@ impl Staging {
     }
 
     pub fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, ViewError> {
-        let row = match self.writes.get(key) {
-            Some(Some(bytes)) => rows::decode(bytes),
-            Some(None) => return Ok(None),
-            None => match self.base.tree.get(key)? {
-                Some(bytes) => rows::decode(&bytes),
-                None => return Ok(None),
-            },
-        };
-        row.map(Some).ok_or(ViewError::Row)
+        match self.writes.get(key) {
+            Some(Some(bytes)) => rows::decode(bytes).map(Some).ok_or(ViewError::Row),
+            Some(None) => Ok(None),
+            None => self.base.live.get(key),
+        }
     }
 
     pub fn contains(&self, key: &[u8]) -> Result<bool, ViewError> {
         match self.writes.get(key) {
             Some(write) => Ok(write.is_some()),
-            None => Ok(self.base.tree.contains_key(key)?),
+            None => Ok(self.base.live.bytes_of(key)?.is_some()),
         }
     }
 
@@ -64,19 +61,20 @@ impl Staging {
     }
 
     pub fn put_bytes(&mut self, key: Key, bytes: Vec<u8>) {
-        self.bytes += KEY_COST + key.len() + bytes.len();
+        self.bytes += cost(&key, Some(&bytes));
         self.writes.insert(key, Some(bytes));
     }
 
     pub fn delete(&mut self, key: Key) {
-        self.bytes += KEY_COST + key.len();
+        self.bytes += cost(&key, None);
         self.writes.insert(key, None);
     }
 
     pub fn seq_of(&self, id: PunchId) -> Result<Option<Seq>, ViewError> {
-        match self.get(&keys::punch(id))? {
-            Some(seq) => Ok(Some(seq)),
-            None => self.base.runs.find(&id.0),
+        // A chunk may have the punch and facts that are told of it.
+        match self.ids.get(&id) {
+            Some(seq) => Ok(Some(*seq)),
+            None => self.base.seq_of(id),
         }
     }
 
@@ -87,22 +85,23 @@ impl Staging {
         }
     }
 
-    pub fn upload(&self, platform: &PlatformName, subject: &SubjectKey) -> Result<Option<UploadEntry>, ViewError> {
-        match self.writes.get(&keys::upload(platform, subject)) {
-            Some(Some(bytes)) if !bytes.is_empty() => rows::decode(bytes).map(Some).ok_or(ViewError::Row),
-            Some(_) => Ok(None),
-            None => self.base.upload(platform, subject),
+    /// Writes the row of a punch. It counts as a change of its run when it is the first since that was made.
+    pub fn put_entry(&mut self, entry: &PunchEntry) -> Result<(), ViewError> {
+        let key = keys::row(entry.row.seq);
+        let before: Option<PunchEntry> = self.get(&key)?;
+        if before.is_none() {
+            self.count_change(entry.row.seq)?;
         }
+        self.ids.insert(entry.row.id, entry.row.seq);
+        self.changes.push(Change::put(before.as_ref(), entry));
+        self.put_bytes(key, entry.encode());
+        Ok(())
     }
 
-    /// Forgets an upload, also what a run says of it.
-    pub fn delete_upload(&mut self, platform: &PlatformName, subject: &SubjectKey) -> Result<(), ViewError> {
-        let key = keys::upload(platform, subject);
-        match self.base.archived_upload(platform, subject)? {
-            Some(_) => self.put_bytes(key, Vec::new()),
-            None => self.delete(key),
-        }
-        Ok(())
+    /// Removes the row of a punch, which a run has too.
+    pub fn remove_entry(&mut self, entry: &PunchEntry) {
+        self.changes.push(Change::removed(entry));
+        self.delete(keys::row(entry.row.seq));
     }
 
     /// Notes a fact that is told of a punch in a row of that punch.
@@ -119,8 +118,7 @@ impl Staging {
         }
     }
 
-    /// Counts a change of a punch that is in a run.
-    pub fn count_change(&mut self, punch: Seq) -> Result<(), ViewError> {
+    fn count_change(&mut self, punch: Seq) -> Result<(), ViewError> {
         let Some(first) = self.base.runs.run_of(punch).map(|run| run.head.first) else { return Ok(()) };
         let key = keys::run(first);
         if let Some(mut run) = self.get::<RunEntry>(&key)? {
@@ -132,40 +130,24 @@ impl Staging {
 
     /// The worker's last verified punch by punch time.
     pub fn last_verified(&self, worker: &WorkerId) -> Result<Option<PunchEntry>, ViewError> {
-        let verified = [VerdictKind::Verified.byte()];
-        let here = match self.last_with(&keys::of_worker(worker), &verified)?.as_deref().and_then(keys::trailing_seq) {
-            Some(seq) => self.entry(seq)?,
-            None => None,
-        };
+        let staged = self.changes.iter().map(Change::seq);
+        let live = self.base.live.by_worker(worker, UnixMs(i64::MIN), UnixMs(i64::MAX));
+        let mut last: Option<PunchEntry> = None;
+        for seq in live.into_iter().chain(staged).rev() {
+            let entry: Option<PunchEntry> = self.get(&keys::row(seq))?;
+            if let Some(entry) = entry.filter(|entry| entry.is_verified(worker))
+                && last.as_ref().is_none_or(|last| last.place_in_time() < entry.place_in_time())
+            {
+                last = Some(entry);
+            }
+        }
         let newer = |seq| self.get(&keys::row(seq));
         let archived = self.base.runs.last_verified(worker, UnixMs(i64::MAX), newer)?;
-        Ok(here.into_iter().chain(archived).max_by_key(|entry| (entry.row.time, entry.row.seq)))
+        Ok(last.into_iter().chain(archived).max_by_key(PunchEntry::place_in_time))
     }
 
-    /// The last key in sled that begins with `prefix` and has the value `wanted`.
-    fn last_with(&self, prefix: &[u8], wanted: &[u8]) -> Result<Option<Key>, ViewError> {
-        let end = keys::after(prefix);
-        let staged = self.writes.range(prefix.to_vec()..end.clone()).rev();
-        let staged = staged.filter(|(_, value)| value.as_deref() == Some(wanted)).map(|(key, _)| key.clone()).next();
-        let floor = staged.as_ref().map_or(Bound::Included(prefix), |key| Bound::Excluded(&key[..]));
-        for entry in self.base.tree.range::<&[u8], _>((floor, Bound::Excluded(&end[..]))).rev() {
-            let (key, value) = entry?;
-            if value == wanted && !self.writes.contains_key(&key[..]) {
-                return Ok(Some(key.to_vec()));
-            }
-        }
-        Ok(staged)
-    }
-
-    /// The writes as one batch of the engine.
-    pub fn into_batch(self) -> (sled::Batch, usize) {
-        let mut batch = sled::Batch::default();
-        for (key, value) in self.writes {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
-        }
-        (batch, self.bytes)
+    /// Writes, changes of the indexes, and how much it is.
+    pub fn into_parts(self) -> (BTreeMap<Key, Option<Vec<u8>>>, Vec<Change>, usize) {
+        (self.writes, self.changes, self.bytes)
     }
 }

@@ -1,22 +1,22 @@
-//! Moves what is no longer recent from sled into runs, a little at a time, between the follower's batches.
+//! Moves what is no longer recent from the live rows into runs, a little at a time, between the follower's chunks.
 //!
 //! The order is what makes a stop at any moment harmless: the run becomes durable, sled names it, readers see it, and
-//! only then its rows leave sled, each only if it still says what the run says. A run that sled does not name is
+//! only then its rows are removed, each only if it still says what the run says. A run that sled does not name is
 //! removed at the next opening; clearing goes on there.
 //!
-//! A run whose punches have changed much is made again as a newer generation, and what sled had of it goes too.
+//! A punch of a run that changes is live again. When a run has many of those it is made again, as a newer generation.
 
 use std::sync::Arc;
 
-use super::Runs;
 use super::builder::{Builder, MAX_STRETCH};
 use super::run::{Archived, BLOCK_ROWS, Run};
 use crate::punch::*;
 use crate::store::Totals;
 use crate::store::view::engine::{Engine, ViewError};
-use crate::store::view::keys::{self, SubjectKey};
+use crate::store::view::keys;
+use crate::store::view::live::Live;
 use crate::store::view::merged::{Merged, Sources};
-use crate::store::view::query::{Answer, decode, get};
+use crate::store::view::query::{Answer, decode};
 use crate::store::view::rows::{self, RunEntry};
 use crate::store::view::staging::Staging;
 
@@ -26,10 +26,12 @@ const BLOCKS_PER_TURN: usize = 4;
 const RECORDS_PER_TURN: usize = 512;
 /// The runs are looked through for much changed ones after one turn without work for so many entries of a run.
 const LOOK_PER: usize = 128;
+/// A run is made again when this part of its punches is live again.
+const CHANGED_PART: usize = 4;
 
 /// See the module.
 pub struct Archivist {
-    /// Punches and other records that stay in sled.
+    /// Punches and other records that stay live.
     window: u64,
     /// Punches and other records in one run.
     run_length: usize,
@@ -67,7 +69,7 @@ impl Archivist {
 
     /// Goes on where a stop interrupted.
     pub fn resume(&mut self, view: &Merged) -> Answer<()> {
-        for entry in named(&view.tree)?.iter().filter(|entry| !entry.cleared) {
+        for entry in named(&view.live)?.iter().filter(|entry| !entry.cleared) {
             if let Some(run) = view.runs.run_of(entry.first) {
                 self.state = State::Clearing { run: run.clone(), block: 0 };
             }
@@ -75,7 +77,7 @@ impl Archivist {
         Ok(())
     }
 
-    /// Does a bounded piece of work, if there is any; how many bytes were written for it.
+    /// Does a bounded piece of work, if there is any; how many bytes were written.
     pub fn turn(&mut self, engine: &mut Engine, sources: &Sources) -> Answer<u64> {
         let view = sources.merged();
         match std::mem::replace(&mut self.state, State::Resting) {
@@ -104,14 +106,14 @@ impl Archivist {
                 } else {
                     mark_cleared(&mut staging, &run)?;
                 }
-                commit(engine, staging)
+                sources.live.commit(engine, staging)
             }
         }
     }
 
     /// What is to be archived now.
     fn begin(&mut self, view: &Merged) -> Answer<Option<Collecting>> {
-        let totals: Totals = get(&view.tree, keys::TOTALS)?.unwrap_or_default();
+        let totals: Totals = view.live.get(keys::TOTALS)?.unwrap_or_default();
         let entries = totals.punches + totals.quarantined + totals.strangers;
         let live = entries.saturating_sub(view.runs.entries());
         if live >= self.window + self.run_length as u64 {
@@ -122,22 +124,19 @@ impl Archivist {
             return Ok(None);
         }
         self.rested = 0;
-        let most = named(&view.tree)?.into_iter().max_by_key(|entry| entry.changes);
-        let changed = most.filter(|entry| entry.changes as usize >= self.run_length);
+        let most = named(&view.live)?.into_iter().max_by_key(|entry| entry.changes);
+        let changed = most.filter(|entry| entry.changes as usize * CHANGED_PART >= self.run_length);
         match changed.and_then(|entry| view.runs.run_of(entry.first)) {
             Some(run) => again(run).map(Some),
             None => Ok(None),
         }
     }
 
-    /// The oldest punches and records of sled that are in no run.
+    /// The oldest punches and records that are in no run.
     fn next_run(&self, view: &Merged) -> Answer<Option<Collecting>> {
         let first = Seq(view.runs.through().0 + 1);
-        let mut records = records(&view.tree, first, Seq(u64::MAX))?;
-        let mut punches = Vec::with_capacity(self.run_length);
-        for key in view.tree.range(keys::row(first)..keys::after(&keys::rows())).keys().take(self.run_length) {
-            punches.push(keys::trailing_seq(&key?).ok_or(ViewError::Row)?);
-        }
+        let mut records = records(&view.live, first, Seq(u64::MAX))?;
+        let mut punches: Vec<Seq> = view.live_seqs(first).take(self.run_length).collect::<Answer<_>>()?;
         let mut all: Vec<Seq> = punches.iter().copied().chain(records.iter().map(|(seq, _)| *seq)).collect();
         all.sort_unstable();
         let Some(last) = all.get(self.run_length - 1) else { return Ok(None) };
@@ -168,7 +167,6 @@ fn again(run: &Arc<Run>) -> Answer<Collecting> {
 impl Collecting {
     /// Takes some more punches; `false` when there were none.
     fn collect(&mut self, view: &Merged) -> Answer<bool> {
-        let platforms = view.platforms()?;
         let mut reader = match &self.base {
             Some(base) => Some(base.reader()?),
             None => None,
@@ -179,7 +177,7 @@ impl Collecting {
                 Some(reader) => reader.row(seq)?,
                 None => None,
             };
-            if let Some(archived) = view.archived(seq, before, &platforms)? {
+            if let Some(archived) = view.archived(seq, before)? {
                 self.builder.push(archived);
             }
             taken += 1;
@@ -195,44 +193,34 @@ fn store(collecting: Collecting, engine: &mut Engine, sources: &Sources) -> Answ
     let run = Arc::new(sources.history.write(first, generation, &bytes)?);
     let mut staging = Staging::new(sources.merged());
     staging.put(keys::run(first), &RunEntry { first, generation, cleared: false, changes: 0 });
-    let written = commit(engine, staging)?;
+    let mut written = sources.live.commit(engine, staging)?;
+    written += sources.live.write_out(engine)?;
     engine.sync()?;
     sources.history.publish(run.clone());
     tracing::debug!(%first, last = %run.head.last, generation, bytes = bytes.len(), "punches were archived");
     Ok((run, bytes.len() as u64 + written))
 }
 
-/// Takes out of sled what the run says too.
+/// Removes live rows that the run has too.
 fn clear_rows(staging: &mut Staging, run: &Run, from: usize) -> Answer<()> {
-    let platforms = staging.base().platforms()?;
     let mut reader = run.reader()?;
     for block in from..run.head.blocks.len().min(from + BLOCKS_PER_TURN) {
         for archived in reader.block(block)? {
             clear_punch(staging, archived)?;
-            clear_uploads(staging, archived, &platforms)?;
         }
     }
     Ok(())
 }
 
 fn clear_punch(staging: &mut Staging, archived: &Archived) -> Answer<()> {
-    let tree = staging.base().tree.clone();
-    let row = &archived.entry.row;
-    if let Some(bytes) = tree.get(keys::row(row.seq))?
-        && *bytes == rows::encode(&archived.entry)
-    {
-        staging.delete(keys::row(row.seq));
-        if let Some(worker) = row.judgement.as_ref().and_then(|judgement| judgement.worker.as_ref()) {
-            staging.delete(keys::by_worker(worker, row.time, row.seq));
-        }
+    let live = staging.base().live.clone();
+    let seq = archived.seq();
+    // One that has changed since stays.
+    if live.bytes_of(&keys::row(seq))?.is_some_and(|bytes| *bytes == archived.entry.encode()) {
+        staging.remove_entry(&archived.entry);
     }
-    for key in [keys::punch(row.id), keys::by_time(row.time, row.seq)] {
-        if tree.contains_key(&key)? {
-            staging.delete(key);
-        }
-    }
-    for entry in tree.scan_prefix(keys::notes(row.seq)) {
-        let (key, bytes) = entry?;
+    for row in live.prefix(keys::notes(seq)) {
+        let (key, bytes) = row?;
         let noted: Vec<rows::Noted> = decode(&bytes)?;
         if noted.iter().all(|fact| archived.earlier.contains(fact)) {
             staging.delete(key.to_vec());
@@ -241,24 +229,9 @@ fn clear_punch(staging: &mut Staging, archived: &Archived) -> Answer<()> {
     Ok(())
 }
 
-fn clear_uploads(staging: &mut Staging, archived: &Archived, platforms: &[PlatformName]) -> Answer<()> {
-    let tree = staging.base().tree.clone();
-    let subject = SubjectKey::punch(archived.seq());
-    for platform in platforms {
-        let key = keys::upload(platform, &subject);
-        let Some(bytes) = tree.get(&key)? else { continue };
-        // An empty row says of an older generation that it counts no more.
-        let says = archived.upload(platform).map(rows::encode).unwrap_or_default();
-        if *bytes == says {
-            staging.delete(key);
-        }
-    }
-    Ok(())
-}
-
-/// Takes some records out of sled; `false` when there are no more.
+/// Removes some live records that the run has too; `false` when there are no more.
 fn clear_records(staging: &mut Staging, run: &Run) -> Answer<bool> {
-    let records = records(&staging.base().tree, run.head.first, run.head.last)?;
+    let records = records(&staging.base().live, run.head.first, run.head.last)?;
     for (_, digest) in records.iter().take(RECORDS_PER_TURN) {
         staging.delete(keys::record(*digest));
     }
@@ -273,20 +246,11 @@ fn mark_cleared(staging: &mut Staging, run: &Run) -> Answer<()> {
     Ok(())
 }
 
-fn commit(engine: &mut Engine, staging: Staging) -> Answer<u64> {
-    if staging.is_empty() {
-        return Ok(0);
-    }
-    let (batch, bytes) = staging.into_batch();
-    engine.commit(batch, bytes)?;
-    Ok(bytes as u64)
-}
-
-/// Strangers, quarantined records and damage reports of a stretch of the ledger that are in sled, oldest first.
-fn records(tree: &sled::Tree, first: Seq, last: Seq) -> Answer<Vec<(Seq, [u8; 16])>> {
+/// Strangers, quarantined records and damage reports of a stretch of the ledger that are live, oldest first.
+fn records(live: &Live, first: Seq, last: Seq) -> Answer<Vec<(Seq, [u8; 16])>> {
     let mut records = Vec::new();
-    for entry in tree.scan_prefix(keys::records()) {
-        let (key, bytes) = entry?;
+    for row in live.prefix(keys::records()) {
+        let (key, bytes) = row?;
         let seq: Seq = decode(&bytes)?;
         if (first..=last).contains(&seq) {
             records.push((seq, *keys::digest(&key).ok_or(ViewError::Row)?));
@@ -297,24 +261,24 @@ fn records(tree: &sled::Tree, first: Seq, last: Seq) -> Answer<Vec<(Seq, [u8; 16
 }
 
 /// The runs that count, oldest first.
-pub fn named(tree: &sled::Tree) -> Answer<Vec<RunEntry>> {
-    tree.scan_prefix(keys::runs()).map(|entry| decode(&entry?.1)).collect()
+pub fn named(live: &Live) -> Answer<Vec<RunEntry>> {
+    live.prefix(keys::runs()).map(|row| decode(&row?.1)).collect()
 }
 
-/// Tells the digest of every punch and record in sled and in the runs.
+/// Tells the digest of every live or archived punch and record, until told to stop.
 pub fn digests(sources: &Sources, mut tell: impl FnMut(&[u8; 16]) -> bool) -> Answer<()> {
-    for prefix in [keys::punches(), keys::records()] {
-        for key in sources.tree.scan_prefix(prefix).keys() {
-            if let Some(digest) = keys::digest(&key?)
-                && !tell(digest)
-            {
-                return Ok(());
-            }
+    if !sources.live.ids().iter().all(&mut tell) {
+        return Ok(());
+    }
+    for row in sources.live.prefix(keys::records()) {
+        if let Some(digest) = keys::digest(&row?.0)
+            && !tell(digest)
+        {
+            return Ok(());
         }
     }
-    // After sled: what has left it meanwhile is in one of these.
-    let runs: Arc<Runs> = sources.history.runs();
-    for run in runs.newest_first() {
+    // After the live ones: what has been archived meanwhile is in one of these.
+    for run in sources.history.runs().newest_first() {
         let mut go_on = true;
         run.reader()?.digests(|digest, _| go_on &= tell(digest))?;
         if !go_on {

@@ -59,9 +59,9 @@ impl Builder {
         self.head.earliest = self.head.earliest.min(row.time);
         self.head.latest = self.head.latest.max(row.time);
         self.head.punches += 1;
-        for (platform, _) in &archived.uploads {
-            if !self.head.platforms.contains(platform) {
-                self.head.platforms.push(platform.clone());
+        for upload in &archived.entry.uploads {
+            if !self.head.platforms.contains(&upload.platform) {
+                self.head.platforms.push(upload.platform.clone());
             }
         }
         self.block.push(archived);

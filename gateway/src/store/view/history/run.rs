@@ -27,14 +27,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::sorted::Sorted;
 use crate::punch::*;
 use crate::store::filter::Bloom;
 use crate::store::view::engine::ViewError;
+use crate::store::view::live::worker_hash;
 use crate::store::view::query::Answer;
-use crate::store::view::rows::{self, Noted, PunchEntry, UploadEntry};
+use crate::store::view::rows::{self, Noted, PunchEntry};
 
 pub const MAGIC: [u8; 8] = *b"AXRUN\0\0\x01";
 const START: usize = 20;
@@ -55,7 +55,7 @@ pub struct Head {
     pub records: u32,
     pub earliest: UnixMs,
     pub latest: UnixMs,
-    /// Platforms that have answered for some of these punches.
+    /// Platforms that some of these punches were meant for.
     pub platforms: Vec<PlatformName>,
     /// Of each block of rows: the distance of its first punch from `first`, and where it begins.
     pub blocks: Vec<(u32, u32)>,
@@ -65,22 +65,17 @@ pub struct Head {
     pub workers: Sorted,
 }
 
-/// Everything the view says of one punch, but for uploads that are not settled.
+/// Everything the view said of one punch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Archived {
     pub entry: PunchEntry,
-    /// Facts that no longer fit in the rows they belong to.
+    /// Facts that no longer fit in the row.
     pub earlier: Vec<Noted>,
-    pub uploads: Vec<(PlatformName, UploadEntry)>,
 }
 
 impl Archived {
     pub fn seq(&self) -> Seq {
         self.entry.row.seq
-    }
-
-    pub fn upload(&self, platform: &PlatformName) -> Option<&UploadEntry> {
-        self.uploads.iter().find(|(of, _)| of == platform).map(|(_, entry)| entry)
     }
 }
 
@@ -249,7 +244,7 @@ pub fn time_key(time: UnixMs) -> [u8; 8] {
 
 pub fn worker_key(worker: &WorkerId, time: UnixMs) -> [u8; 16] {
     let mut key = [0; 16];
-    key[..8].copy_from_slice(&Sha256::digest(worker.as_str())[..8]);
+    key[..8].copy_from_slice(&worker_hash(worker));
     key[8..].copy_from_slice(&time_key(time));
     key
 }

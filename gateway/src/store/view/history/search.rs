@@ -34,7 +34,7 @@ impl Runs {
             let from = last.as_ref().map_or(UnixMs(i64::MIN), |last| last.row.time);
             if run.overlaps(from, to) {
                 let found = verified_in(run, worker, from, to, &newer)?;
-                last = last.into_iter().chain(found).max_by_key(|entry| (entry.row.time, entry.row.seq));
+                last = last.into_iter().chain(found).max_by_key(PunchEntry::place_in_time);
             }
         }
         Ok(last)
@@ -55,10 +55,7 @@ fn verified_in(
             Some(entry) => Some(entry),
             None => reader.row(seq)?.map(|archived| archived.entry),
         };
-        found.extend(entry.filter(|entry| {
-            let judgement = entry.row.judgement.as_ref();
-            judgement.is_some_and(|j| j.verdict == Verdict::Verified && j.worker.as_ref() == Some(worker))
-        }));
+        found.extend(entry.filter(|entry| entry.is_verified(worker)));
     }
     Ok(found)
 }

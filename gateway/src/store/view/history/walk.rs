@@ -15,7 +15,7 @@ pub struct Wanted {
     pub times: Option<(UnixMs, UnixMs)>,
     /// Of this worker when the run was made; some of others may come too.
     pub worker: Option<WorkerId>,
-    /// With an answer of this platform.
+    /// Meant for this platform when the run was made.
     pub platform: Option<PlatformName>,
 }
 
@@ -29,7 +29,7 @@ impl Wanted {
 
 /// What a walk meets.
 pub enum Met {
-    /// A punch: as the history has it, when it is there. Sled may have newer rows of it.
+    /// A punch: as the history has it, when it is there. There may be a newer, live row of it.
     Punch(Seq, Option<Box<Archived>>),
     /// A run had to be read; everything up to here has been met.
     Run(Seq),
@@ -146,7 +146,7 @@ impl<'r> RunWalk<'r> {
                 }
             };
             let Some(row) = row.filter(|row| row.seq() > self.after) else { continue };
-            if self.wanted.platform.as_ref().is_none_or(|platform| row.upload(platform).is_some()) {
+            if self.wanted.platform.as_ref().is_none_or(|platform| row.entry.upload(platform).is_some()) {
                 return Ok(Some(Met::Punch(row.seq(), Some(Box::new(row)))));
             }
         }
