@@ -18,7 +18,7 @@ use super::shared::{Lacking, Shared, Work};
 use super::view::apply::Rules;
 use super::view::engine::{self, Engine, ViewError, history_dir};
 use super::view::keys;
-use super::view::rows::{self, Applied, PlatformEntry, Platforms, PunchEntry};
+use super::view::rows::{self, Applied, PlatformEntry, Platforms};
 use super::view::staging::Staging;
 use crate::punch::{Fact, Seq};
 
@@ -175,9 +175,8 @@ impl Follower {
             }
             agreeing += 1;
         }
-        for entry in view.sources.live.range_back(keys::rows(), &keys::after(&keys::rows())).take(SPOT_CHECKS) {
-            let (_, bytes) = entry?;
-            let entry: PunchEntry = rows::decode(&bytes).ok_or(ViewError::Row)?;
+        for seq in view.sources.live.latest(SPOT_CHECKS) {
+            let Some(entry) = view.sources.live.punch(seq)? else { continue };
             let frame = read_frame(&self.shared.paths.ledger, entry.at)?;
             match frame.and_then(|frame| unseal(&frame.payload, &self.shared.keyring).ok()) {
                 Some(Fact::Punch(punch)) if punch.id == entry.row.id => agreeing += 1,

@@ -387,8 +387,8 @@ impl Default for Tuning {
             catch_up_at_open: 50_000,
             pending_room: 65_536,
             exact_keys: 65_536,
-            window: 20_000,
-            run_length: 8192,
+            window: 8192,
+            run_length: 4096,
         }
     }
 }

@@ -206,14 +206,15 @@ impl Open {
                 break;
             }
             through = seq;
-            let entry = view.newer(seq)?.or(archived.map(|archived| archived.entry));
+            let newer = view.newer(seq)?.map(Arc::unwrap_or_clone);
+            let entry = newer.or(archived.map(|archived| archived.entry));
             let Some(mut entry) = entry.filter(|entry| first.is_none_or(|first| entry.row.time >= first)) else {
                 continue;
             };
             let before = entry.uploads.len();
             outboxes::enqueue_for(&mut staging, platform, &mut entry)?;
             if entry.uploads.len() > before {
-                staging.put_entry(&entry)?;
+                staging.put_punch(entry)?;
             }
         }
         let counts = staging.get(&key)?.unwrap_or_else(|| PlatformEntry::new(platform));

@@ -109,7 +109,7 @@ async fn of_very_many_facts_the_old_ones_are_taken_again_only_when_it_is_certain
 
     let store = open_tuned(options(dir.path()), Tuning { catch_up_at_open: 0, exact_keys: 50, ..SMALL });
     let (mut refused, mut taken, mut doubted) = (0, 0, Vec::new());
-    let (mut old, mut new) = ((0..2000).cycle(), 2000..);
+    let (mut old, mut new) = ((0..1900).rev().cycle(), 2000..);
     while store.handles.shared.adoptions().is_some() {
         let again = old.next().unwrap();
         match store.append(vec![Fact::Punch(punch(again))]).await {

@@ -86,7 +86,7 @@ impl Rules {
         judgement: &Judgement,
     ) -> Result<(), ViewError> {
         let Some(punch) = staging.seq_of(judgement.punch)? else { return Ok(()) };
-        let Some(mut entry) = staging.entry(punch)? else { return Ok(()) };
+        let Some(mut entry) = staging.take_punch(punch)? else { return Ok(()) };
         staging.note(punch, &mut entry.judged, Noted { seq, at });
         let before = entry.row.judgement.replace(judgement.clone());
         if judgement.verdict == Verdict::Verified {
@@ -96,15 +96,15 @@ impl Rules {
                 withdraw(staging, platform, &mut entry)?;
             }
         }
-        staging.put_entry(&entry)?;
+        let row = entry.row.clone();
+        staging.put_punch(entry)?;
 
-        let row = &entry.row;
         count_verdict(staging, before.as_ref(), judgement)?;
         index_verdict(staging, punch, before.as_ref(), judgement);
         if let Some(before) = &before {
-            forget_presence(staging, row, before)?;
+            forget_presence(staging, &row, before)?;
         }
-        see_presence(staging, row, judgement)
+        see_presence(staging, &row, judgement)
     }
 
     /// Puts a verified punch into every outbox that wants it and has not had it yet.
@@ -131,9 +131,9 @@ impl Rules {
             return apply_registration(staging, step, subject, &key);
         };
         let Some(punch) = staging.seq_of(*id)? else { return Ok(()) };
-        let Some(mut entry) = staging.entry(punch)? else { return Ok(()) };
+        let Some(mut entry) = staging.take_punch(punch)? else { return Ok(()) };
         apply_punch_step(staging, step, Noted { seq: placed.seq, at: placed.at }, &mut entry)?;
-        staging.put_entry(&entry)
+        staging.put_punch(entry)
     }
 }
 
@@ -162,7 +162,7 @@ fn apply_punch(staging: &mut Staging, seq: Seq, at: Locus, punch: &Punch) -> Res
         judgement: None,
     };
     staging.put_bytes(keys::unjudged(seq), Vec::new());
-    staging.put_entry(&PunchEntry { at, row, judged: Vec::new(), uploads: Vec::new() })?;
+    staging.put_punch(PunchEntry { at, row, judged: Vec::new(), uploads: Vec::new() })?;
     count(staging, |totals| {
         totals.punches += 1;
         totals.unjudged += 1;

@@ -108,6 +108,9 @@ pub fn digest(key: &[u8]) -> Option<&[u8; 16]> {
     key.get(1..)?.try_into().ok()
 }
 
+/// Length of the key of a punch.
+pub const ROW_BYTES: usize = 9;
+
 pub fn row(seq: Seq) -> Key {
     Builder::new(b's').seq(seq).0
 }

@@ -1,6 +1,8 @@
 //! Pages of punches and uploads. A page walks over a bounded number of rows; when that does not fill it, it is short
 //! and says where to go on.
 
+use std::sync::Arc;
+
 use super::engine::ViewError;
 use super::history::Runs;
 use super::history::walk::{Met, Wanted, walk};
@@ -20,7 +22,7 @@ const RUN_WALK: usize = 32;
 const WINDOW: usize = 100_000;
 
 /// Live punches, in order of sequence.
-type LiveSeqs = Box<dyn Iterator<Item = Answer<Seq>>>;
+type Seqs = Box<dyn Iterator<Item = Seq>>;
 
 /// Punches after `after` that pass the filter, in order of sequence.
 pub fn punches(view: &Merged, filter: &PunchFilter, after: Seq, limit: usize) -> Answer<Page<PunchRow>> {
@@ -47,10 +49,10 @@ pub fn punches(view: &Merged, filter: &PunchFilter, after: Seq, limit: usize) ->
                 walked += 1;
                 last = seq;
                 let entry = match archived {
-                    Some(archived) => Some(view.newer(seq)?.unwrap_or(archived.entry)),
+                    Some(archived) => Some(view.newer(seq)?.unwrap_or_else(|| Arc::new(archived.entry))),
                     None => entries.get(seq)?,
                 };
-                page.items.extend(entry.map(|entry| entry.row).filter(|row| passes(filter, row)));
+                page.items.extend(entry.filter(|entry| passes(filter, &entry.row)).map(|entry| entry.row.clone()));
             }
         }
     }
@@ -59,7 +61,7 @@ pub fn punches(view: &Merged, filter: &PunchFilter, after: Seq, limit: usize) ->
 
 /// The live punches that an index names for the filter, and which of the archived are wanted: none when that index
 /// names them all.
-fn candidates(view: &Merged, filter: &PunchFilter, after: Seq) -> Answer<(LiveSeqs, Option<Wanted>)> {
+fn candidates(view: &Merged, filter: &PunchFilter, after: Seq) -> Answer<(Seqs, Option<Wanted>)> {
     let from = filter.from.unwrap_or(UnixMs(i64::MIN));
     let to = filter.to.map_or(UnixMs(i64::MAX), |to| to.plus_ms(-1));
     let is_timed = filter.from.is_some() || filter.to.is_some();
@@ -71,14 +73,14 @@ fn candidates(view: &Merged, filter: &PunchFilter, after: Seq) -> Answer<(LiveSe
     } else if filter.verdict_kind.as_deref() == Some("held")
         && let Some(held) = held(&view.live, after)?
     {
-        return Ok((Box::new(held.into_iter().map(Ok)), None));
+        return Ok((Box::new(held.into_iter()), None));
     } else if is_timed {
         view.live.by_time(from, to, WINDOW)
     } else {
         None
     };
-    let live: LiveSeqs = match indexed {
-        Some(seqs) => Box::new(seqs.into_iter().filter(move |seq| *seq > after).map(Ok)),
+    let live: Seqs = match indexed {
+        Some(seqs) => Box::new(seqs.into_iter().filter(move |seq| *seq > after)),
         None => Box::new(view.live_seqs(Seq(after.0.saturating_add(1)))),
     };
     Ok((live, Some(wanted)))
@@ -209,7 +211,7 @@ fn punches_of<'v>(view: &'v Merged, platform: &'v PlatformName, after: Seq) -> S
             Met::Run(before) => return Ok((SubjectKey::punch(before), None)),
             Met::Punch(seq, archived) => (seq, archived),
         };
-        let entry = view.newer(seq)?.or(archived.map(|archived| archived.entry));
+        let entry = view.newer(seq)?.or(archived.map(|archived| Arc::new(archived.entry)));
         let upload = entry.and_then(|entry| {
             let upload = entry.upload(platform)?;
             Some((Subject::Punch(entry.row.id), upload.row.clone()))

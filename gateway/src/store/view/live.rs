@@ -4,17 +4,17 @@
 //!
 //! The indexes of these punches, by id, time and worker, are in memory only and made from their rows at the opening.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::iter::Peekable;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use sha2::{Digest, Sha256};
 use sled::IVec;
 
 use super::engine::{CHUNK, Engine, ViewError};
 use super::keys::{self, Key};
 use super::query::{Answer, decode};
-use super::rows::PunchEntry;
+use super::recent::Recent;
+use super::rows::{self, PunchEntry};
 use super::staging::Staging;
 use crate::punch::*;
 
@@ -29,21 +29,20 @@ pub struct Live {
 
 #[derive(Default)]
 struct Unwritten {
-    writes: Writes,
+    /// Rows to be written, and keys to be removed, but for those of punches.
+    writes: BTreeMap<Key, Option<IVec>>,
+    /// Punches whose rows are to be written or removed.
+    punches: BTreeMap<Seq, Option<Arc<PunchEntry>>>,
     bytes: usize,
     recent: Recent,
 }
-
-/// Rows to be written, and keys to be removed.
-pub type Writes = BTreeMap<Key, Option<IVec>>;
 
 impl Live {
     /// Takes up what is in sled.
     pub fn load(tree: sled::Tree) -> Answer<Live> {
         let mut recent = Recent::default();
-        for entry in tree.scan_prefix(keys::rows()) {
-            let entry: PunchEntry = decode(&entry?.1)?;
-            recent.change(&Change::put(None, &entry));
+        for row in tree.scan_prefix(keys::rows()) {
+            recent.put(&decode(&row?.1)?);
         }
         Ok(Live { tree, unwritten: RwLock::new(Unwritten { recent, ..Unwritten::default() }) })
     }
@@ -95,57 +94,67 @@ impl Live {
         self.range(prefix, &end)
     }
 
+    /// The row of a punch.
+    pub fn punch(&self, seq: Seq) -> Answer<Option<Arc<PunchEntry>>> {
+        if let Some(write) = self.read().punches.get(&seq) {
+            return Ok(write.clone());
+        }
+        match self.tree.get(keys::row(seq))? {
+            Some(bytes) => decode(&bytes).map(Arc::new).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether there is a row of this punch.
+    pub fn has(&self, seq: Seq) -> bool {
+        self.read().recent.has(seq)
+    }
+
     pub fn seq_of(&self, id: PunchId) -> Option<Seq> {
-        self.read().recent.ids.get(&id.0).copied()
+        self.read().recent.seq_of(id)
+    }
+
+    /// Punches from `from` on, in order, as many as `most`.
+    pub fn seqs(&self, from: Seq, most: usize) -> Vec<Seq> {
+        self.read().recent.seqs(from).take(most).collect()
+    }
+
+    /// The latest punches, latest first.
+    pub fn latest(&self, most: usize) -> Vec<Seq> {
+        self.read().recent.seqs(Seq(0)).rev().take(most).collect()
     }
 
     /// Punches with times in `from..=to`, in order of sequence; `None` when there are more than `most`.
     pub fn by_time(&self, from: UnixMs, to: UnixMs, most: usize) -> Option<Vec<Seq>> {
-        if from > to {
-            return Some(Vec::new());
-        }
-        let unwritten = self.read();
-        let times = unwritten.recent.times.range((from, Seq(0))..=(to, Seq(u64::MAX)));
-        let mut seqs: Vec<Seq> = times.take(most + 1).map(|(_, seq)| *seq).collect();
+        let mut seqs: Vec<Seq> = self.read().recent.by_time(from, to).take(most + 1).collect();
         seqs.sort_unstable();
         (seqs.len() <= most).then_some(seqs)
     }
 
     /// Punches of a worker with times in `from..=to`, in order of time; may name some of other workers.
     pub fn by_worker(&self, worker: &WorkerId, from: UnixMs, to: UnixMs) -> Vec<Seq> {
-        if from > to {
-            return Vec::new();
-        }
-        let hash = worker_hash(worker);
-        let unwritten = self.read();
-        let found = unwritten.recent.workers.range((hash, from, Seq(0))..=(hash, to, Seq(u64::MAX)));
-        found.map(|(_, _, seq)| *seq).collect()
+        self.read().recent.by_worker(worker, from, to).collect()
     }
 
-    /// Tells every punch id.
+    /// The ids of all punches.
     pub fn ids(&self) -> Vec<[u8; 16]> {
-        self.read().recent.ids.keys().copied().collect()
+        self.read().recent.ids().collect()
     }
 
     /// Shows a chunk to the readers; how many bytes had to be written to sled for it.
     pub fn commit(&self, engine: &mut Engine, staging: Staging) -> Answer<u64> {
-        let (writes, changes, bytes) = staging.into_parts();
         let mut written = 0;
-        if self.read().bytes + bytes > CHUNK {
+        if self.read().bytes + staging.bytes() > CHUNK {
             written += self.write_out(engine)?;
         }
+        let (writes, punches) = staging.into_parts();
         let mut unwritten = self.write();
         for (key, value) in writes {
-            if let Some(before) = unwritten.writes.remove(&key) {
-                unwritten.bytes -= cost(&key, before.as_deref());
-            }
-            // What sled never had need not be removed from it.
-            if value.is_some() || self.tree.contains_key(&key)? {
-                unwritten.bytes += cost(&key, value.as_deref());
-                unwritten.writes.insert(key, value.map(IVec::from));
-            }
+            unwritten.write(&self.tree, key, value)?;
         }
-        changes.iter().for_each(|change| unwritten.recent.change(change));
+        for (seq, punch) in punches {
+            unwritten.write_punch(&self.tree, seq, punch)?;
+        }
         let is_full = unwritten.bytes >= FULL;
         drop(unwritten);
         if is_full {
@@ -156,24 +165,61 @@ impl Live {
 
     /// Writes to sled what is not written yet, as one batch; how many bytes that were.
     pub fn write_out(&self, engine: &mut Engine) -> Answer<u64> {
-        let mut batch = sled::Batch::default();
         let unwritten = self.read();
-        let bytes = unwritten.bytes;
-        if unwritten.writes.is_empty() {
-            return Ok(0);
-        }
-        for (key, value) in &unwritten.writes {
+        let rows = unwritten.writes.iter().map(|(key, value)| (key.clone(), value.clone()));
+        let punches = unwritten.punches.iter().map(|(seq, punch)| {
+            let bytes = punch.as_ref().map(|punch| IVec::from(rows::encode(&**punch)));
+            (keys::row(*seq), bytes)
+        });
+        let mut batch = sled::Batch::default();
+        let mut bytes = 0;
+        for (key, value) in rows.chain(punches) {
+            bytes += cost(&key, value.as_deref());
             match value {
-                Some(value) => batch.insert(&key[..], value),
-                None => batch.remove(&key[..]),
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
             }
         }
         drop(unwritten);
+        if bytes == 0 {
+            return Ok(0);
+        }
         engine.commit(batch, bytes)?;
+        // Until now the readers found it here.
         let mut unwritten = self.write();
         unwritten.writes.clear();
+        unwritten.punches.clear();
         unwritten.bytes = 0;
         Ok(bytes as u64)
+    }
+}
+
+impl Unwritten {
+    fn write(&mut self, tree: &sled::Tree, key: Key, value: Option<Vec<u8>>) -> Answer<()> {
+        if let Some(before) = self.writes.remove(&key) {
+            self.bytes -= cost(&key, before.as_deref());
+        }
+        // What sled never had need not be removed from it.
+        if value.is_some() || tree.contains_key(&key)? {
+            self.bytes += cost(&key, value.as_deref());
+            self.writes.insert(key, value.map(IVec::from));
+        }
+        Ok(())
+    }
+
+    fn write_punch(&mut self, tree: &sled::Tree, seq: Seq, punch: Option<Arc<PunchEntry>>) -> Answer<()> {
+        if let Some(before) = self.punches.remove(&seq) {
+            self.bytes -= punch_cost(before.as_deref());
+        }
+        match &punch {
+            Some(punch) => self.recent.put(punch),
+            None => self.recent.remove(seq),
+        }
+        if punch.is_some() || tree.contains_key(keys::row(seq))? {
+            self.bytes += punch_cost(punch.as_deref());
+            self.punches.insert(seq, punch);
+        }
+        Ok(())
     }
 }
 
@@ -183,6 +229,11 @@ const KEY_COST: usize = 16;
 /// What a write takes.
 pub fn cost(key: &[u8], value: Option<&[u8]>) -> usize {
     KEY_COST + key.len() + value.map_or(0, <[u8]>::len)
+}
+
+/// What the write of a punch takes, at most.
+pub fn punch_cost(punch: Option<&PunchEntry>) -> usize {
+    KEY_COST + keys::ROW_BYTES + punch.map_or(0, PunchEntry::most_bytes)
 }
 
 /// Rows of two layers in one order; for a key in both, the write counts.
@@ -214,74 +265,6 @@ where
             }
             if let Some((key, Some(value))) = self.writes.next() {
                 return Some(Ok((IVec::from(key), value)));
-            }
-        }
-    }
-}
-
-/// The indexes of the punches whose rows are live.
-#[derive(Default)]
-struct Recent {
-    ids: HashMap<[u8; 16], Seq>,
-    times: BTreeSet<(UnixMs, Seq)>,
-    workers: BTreeSet<(WorkerHash, UnixMs, Seq)>,
-}
-
-type WorkerHash = [u8; 8];
-
-/// The beginning of the worker id's SHA-256.
-pub fn worker_hash(worker: &WorkerId) -> WorkerHash {
-    let digest = Sha256::digest(worker.as_str());
-    let mut hash = WorkerHash::default();
-    hash.copy_from_slice(&digest[..8]);
-    hash
-}
-
-/// What becomes of a punch in the indexes: whether it is live, and of which worker.
-pub struct Change {
-    id: PunchId,
-    time: UnixMs,
-    seq: Seq,
-    before: Option<Option<WorkerHash>>,
-    after: Option<Option<WorkerHash>>,
-}
-
-impl Change {
-    /// The row of a punch is written.
-    pub fn put(before: Option<&PunchEntry>, after: &PunchEntry) -> Change {
-        let PunchEntry { row, .. } = after;
-        Change { id: row.id, time: row.time, seq: row.seq, before: before.map(hash_of), after: Some(hash_of(after)) }
-    }
-
-    pub fn seq(&self) -> Seq {
-        self.seq
-    }
-
-    /// The row of a punch is removed.
-    pub fn removed(entry: &PunchEntry) -> Change {
-        Change { before: Some(hash_of(entry)), after: None, ..Change::put(None, entry) }
-    }
-}
-
-fn hash_of(entry: &PunchEntry) -> Option<WorkerHash> {
-    entry.row.judgement.as_ref().and_then(|judgement| judgement.worker.as_ref()).map(worker_hash)
-}
-
-impl Recent {
-    fn change(&mut self, change: &Change) {
-        let Change { id, time, seq, before, after } = change;
-        if let Some(Some(worker)) = before {
-            self.workers.remove(&(*worker, *time, *seq));
-        }
-        match after {
-            Some(worker) => {
-                self.ids.insert(id.0, *seq);
-                self.times.insert((*time, *seq));
-                self.workers.extend(worker.map(|worker| (worker, *time, *seq)));
-            }
-            None => {
-                self.ids.remove(&id.0);
-                self.times.remove(&(*time, *seq));
             }
         }
     }

@@ -45,15 +45,20 @@ impl Merged {
     }
 
     /// The row of a punch, when it is live.
-    pub fn newer(&self, seq: Seq) -> Answer<Option<PunchEntry>> {
-        self.live.get(&keys::row(seq))
+    pub fn newer(&self, seq: Seq) -> Answer<Option<Arc<PunchEntry>>> {
+        self.live.punch(seq)
     }
 
-    pub fn entry(&self, seq: Seq) -> Answer<Option<PunchEntry>> {
+    /// The row of a punch that is not live.
+    pub fn archived_punch(&self, seq: Seq) -> Answer<Option<Arc<PunchEntry>>> {
+        Ok(self.runs.row(seq)?.map(|archived| Arc::new(archived.entry)))
+    }
+
+    pub fn entry(&self, seq: Seq) -> Answer<Option<Arc<PunchEntry>>> {
         self.entries().get(seq)
     }
 
-    pub fn entry_of(&self, id: PunchId) -> Answer<Option<PunchEntry>> {
+    pub fn entry_of(&self, id: PunchId) -> Answer<Option<Arc<PunchEntry>>> {
         match self.seq_of(id)? {
             Some(seq) => self.entry(seq),
             None => Ok(None),
@@ -66,9 +71,8 @@ impl Merged {
     }
 
     /// The sequences of the live punches from `from` on, in order.
-    pub fn live_seqs(&self, from: Seq) -> impl Iterator<Item = Answer<Seq>> + use<> {
-        let rows = self.live.range(keys::row(from), &keys::after(&keys::rows()));
-        rows.map(|row| keys::trailing_seq(&row?.0).ok_or(super::engine::ViewError::Row))
+    pub fn live_seqs(&self, from: Seq) -> LiveSeqs {
+        LiveSeqs { live: self.live.clone(), next: from, some: Vec::new().into_iter() }
     }
 
     /// Everything that is known of a punch; `before` is what a run says of it.
@@ -77,7 +81,8 @@ impl Merged {
             Some(Archived { entry, earlier }) => (Some(entry), earlier),
             None => (None, Vec::new()),
         };
-        let Some(entry) = self.newer(seq)?.or(old_entry) else { return Ok(None) };
+        let newer = self.newer(seq)?.map(Arc::unwrap_or_clone);
+        let Some(entry) = newer.or(old_entry) else { return Ok(None) };
         earlier.extend(self.noted(seq)?);
         Ok(Some(Archived { entry, earlier }))
     }
@@ -112,7 +117,7 @@ pub struct Entries<'v> {
 }
 
 impl<'v> Entries<'v> {
-    pub fn get(&mut self, seq: Seq) -> Answer<Option<PunchEntry>> {
+    pub fn get(&mut self, seq: Seq) -> Answer<Option<Arc<PunchEntry>>> {
         if let Some(entry) = self.view.newer(seq)? {
             return Ok(Some(entry));
         }
@@ -122,6 +127,29 @@ impl<'v> Entries<'v> {
             None => run.reader()?,
         };
         let (_, reader) = self.open.insert((run, reader));
-        Ok(reader.row(seq)?.map(|archived| archived.entry))
+        Ok(reader.row(seq)?.map(|archived| Arc::new(archived.entry)))
+    }
+}
+
+/// Sequences of live punches in order, some at a time.
+pub struct LiveSeqs {
+    live: Arc<Live>,
+    next: Seq,
+    some: std::vec::IntoIter<Seq>,
+}
+
+/// How many are taken at a time.
+const SOME: usize = 256;
+
+impl Iterator for LiveSeqs {
+    type Item = Seq;
+
+    fn next(&mut self) -> Option<Seq> {
+        if self.some.as_slice().is_empty() {
+            self.some = self.live.seqs(self.next, SOME).into_iter();
+        }
+        let seq = self.some.next()?;
+        self.next = Seq(seq.0.saturating_add(1));
+        Some(seq)
     }
 }

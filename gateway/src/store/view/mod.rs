@@ -9,6 +9,7 @@ pub mod live;
 pub mod merged;
 pub mod outboxes;
 pub mod query;
+mod recent;
 mod roster;
 pub mod rows;
 pub mod staging;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::engine::ViewError;
 use super::keys::{self, Key, SubjectKey};
 use super::merged::Merged;
-use super::rows::{self, LastSeen, PlatformEntry, PunchEntry, UploadEntry};
+use super::rows::{self, LastSeen, PlatformEntry, UploadEntry};
 use super::{apply, listing};
 use crate::punch::*;
 use crate::store::ledger::reader::{Locus, PlacedFrame, read_frame};
@@ -68,7 +68,7 @@ impl View {
     }
 
     pub fn punch(&self, id: PunchId) -> Option<PunchRow> {
-        self.glance(|view| Ok(view.entry_of(id)?.map(|entry| entry.row)))
+        self.glance(|view| Ok(view.entry_of(id)?.map(|entry| entry.row.clone())))
     }
 
     /// A listing in order of ledger sequence.
@@ -83,9 +83,8 @@ impl View {
     pub fn latest(&self, limit: usize) -> Vec<PunchRow> {
         self.glance(|view| {
             let mut rows = BTreeMap::new();
-            for entry in view.live.range_back(keys::rows(), &keys::after(&keys::rows())).take(limit) {
-                let entry: PunchEntry = decode(&entry?.1)?;
-                rows.insert(entry.row.seq, entry.row);
+            for seq in view.live.latest(limit) {
+                rows.extend(view.newer(seq)?.map(|entry| (seq, entry.row.clone())));
             }
             if rows.len() < limit || rows.first_key_value().is_some_and(|(seq, _)| *seq <= view.runs.through()) {
                 for archived in view.runs.latest(limit)? {
@@ -102,7 +101,7 @@ impl View {
             let Some((frame, Fact::Punch(punch))) = self.fact(entry.at)? else { return Ok(None) };
             let facts = view.facts_of(&entry)?;
             let place = place(&frame);
-            let mut story = Story { row: entry.row, punch, place, judgements: Vec::new(), uploads: Vec::new() };
+            let mut story = Story { row: entry.row.clone(), punch, place, judgements: Vec::new(), uploads: Vec::new() };
             for noted in facts {
                 match self.fact(noted.at)? {
                     Some((_, Fact::Judgement(judgement))) => story.judgements.push((noted.seq, judgement)),
@@ -156,7 +155,7 @@ impl View {
                 found.extend(view.newer(seq)?.filter(|entry| entry.is_verified(worker)));
             }
             found.extend(view.runs.verified_of(worker, from, to, |seq| view.newer(seq))?);
-            found.sort_by_key(PunchEntry::place_in_time);
+            found.sort_by_key(|punch| punch.place_in_time());
             found.dedup_by_key(|entry| entry.row.seq);
             Ok(found.iter().filter_map(|entry| apply::presence(&entry.row)).collect())
         })
@@ -179,7 +178,7 @@ impl View {
                 }
             }
             let archived = view.runs.last_verified(worker, to, |seq| view.newer(seq))?;
-            let last = last.into_iter().chain(archived).max_by_key(PunchEntry::place_in_time);
+            let last = last.into_iter().chain(archived).max_by_key(|punch| punch.place_in_time());
             Ok(last.and_then(|entry| apply::presence(&entry.row)))
         })
     }

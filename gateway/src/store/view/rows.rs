@@ -78,21 +78,42 @@ impl PunchEntry {
         (self.row.time, self.row.seq)
     }
 
-    /// The row's bytes. Texts that make it too long are cut; the ledger has them whole.
-    pub fn encode(&self) -> Vec<u8> {
-        let bytes = encode(self);
-        if bytes.len() <= MAX_VALUE {
-            return bytes;
+    /// More than the row's bytes are.
+    pub fn most_bytes(&self) -> usize {
+        let noted = |facts: &[Noted]| facts.len() * MOST_NOTED_BYTES;
+        let uploads = self.uploads.iter().map(|upload| {
+            let UploadRow { job, serial, external, reason, .. } = &upload.row;
+            let method = job.as_ref().map_or(0, |(_, method)| method.len());
+            let texts = [serial, external, reason].map(|text| text.as_ref().map_or(0, String::len));
+            let platform = upload.platform.as_str().len();
+            FIXED_UPLOAD_BYTES + platform + method + texts.iter().sum::<usize>() + noted(&upload.steps)
+        });
+        let worker = self.row.judgement.as_ref().and_then(|judgement| judgement.worker.as_ref());
+        FIXED_PUNCH_BYTES
+            + self.row.terminal.as_str().len()
+            + self.row.record.as_ref().map_or(0, String::len)
+            + worker.map_or(0, |worker| worker.as_str().len())
+            + noted(&self.judged)
+            + uploads.sum::<usize>()
+    }
+
+    /// Makes the row short enough. Texts that make it too long are cut; the ledger has them whole.
+    pub fn shorten(&mut self) {
+        if self.most_bytes() <= MAX_VALUE {
+            return;
         }
-        let mut short = self.clone();
-        for row in short.uploads.iter_mut().map(|upload| &mut upload.row) {
+        for row in self.uploads.iter_mut().map(|upload| &mut upload.row) {
             for text in [&mut row.serial, &mut row.external, &mut row.reason].into_iter().flatten() {
                 *text = cut(text, SHORTEST_TEXT);
             }
         }
-        encode(&short)
     }
 }
+
+/// Of a row, all in all, what has no length of its own, with every number at its longest.
+const FIXED_PUNCH_BYTES: usize = 200;
+const FIXED_UPLOAD_BYTES: usize = 80;
+const MOST_NOTED_BYTES: usize = 25;
 
 /// A worker's last verified punch, with what decides between punches of the same time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

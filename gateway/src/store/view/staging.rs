@@ -1,44 +1,48 @@
 //! Writes that are not in the view yet, over reads of the view: what the rules of one chunk see of each other.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::engine::ViewError;
 use super::keys::{self, Key};
-use super::live::{Change, cost};
+use super::live::{cost, punch_cost};
 use super::merged::Merged;
 use super::rows::{self, Noted, PunchEntry, RunEntry};
 use crate::punch::*;
 
+/// Rows to be written, and keys to be removed, but for those of punches.
+pub type Writes = BTreeMap<Key, Option<Vec<u8>>>;
+/// Punches whose rows are to be written or removed.
+pub type Punches = BTreeMap<Seq, Option<Arc<PunchEntry>>>;
+
 /// One chunk in the making.
 pub struct Staging {
     base: Merged,
-    writes: BTreeMap<Key, Option<Vec<u8>>>,
-    /// Punches whose rows are written.
-    ids: HashMap<PunchId, Seq>,
-    /// What the writes mean for the indexes in memory.
-    changes: Vec<Change>,
+    writes: Writes,
+    punches: Punches,
+    ids: BTreeMap<PunchId, Seq>,
     bytes: usize,
 }
 
 impl Staging {
     pub fn new(base: Merged) -> Staging {
-        Staging { base, writes: BTreeMap::new(), ids: HashMap::new(), changes: Vec::new(), bytes: 0 }
+        Staging { base, writes: Writes::new(), punches: Punches::new(), ids: BTreeMap::new(), bytes: 0 }
     }
 
     pub fn base(&self) -> &Merged {
         &self.base
     }
 
-    /// How much would be written now.
+    /// How much would be written now, at most.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     pub fn is_empty(&self) -> bool {
-        self.writes.is_empty()
+        self.writes.is_empty() && self.punches.is_empty()
     }
 
     pub fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, ViewError> {
@@ -78,30 +82,48 @@ impl Staging {
         }
     }
 
-    pub fn entry(&self, seq: Seq) -> Result<Option<PunchEntry>, ViewError> {
-        match self.get(&keys::row(seq))? {
-            Some(entry) => Ok(Some(entry)),
-            None => Ok(self.base.runs.row(seq)?.map(|archived| archived.entry)),
+    /// The row of a punch as it is now.
+    fn punch(&self, seq: Seq) -> Result<Option<Arc<PunchEntry>>, ViewError> {
+        match self.newer(seq)? {
+            Some(punch) => Ok(Some(punch)),
+            None => self.base.archived_punch(seq),
         }
     }
 
-    /// Writes the row of a punch. It counts as a change of its run when it is the first since that was made.
-    pub fn put_entry(&mut self, entry: &PunchEntry) -> Result<(), ViewError> {
-        let key = keys::row(entry.row.seq);
-        let before: Option<PunchEntry> = self.get(&key)?;
-        if before.is_none() {
-            self.count_change(entry.row.seq)?;
+    /// The row of a punch, when it is live.
+    fn newer(&self, seq: Seq) -> Result<Option<Arc<PunchEntry>>, ViewError> {
+        match self.punches.get(&seq) {
+            Some(write) => Ok(write.clone()),
+            None => self.base.live.punch(seq),
         }
-        self.ids.insert(entry.row.id, entry.row.seq);
-        self.changes.push(Change::put(before.as_ref(), entry));
-        self.put_bytes(key, entry.encode());
+    }
+
+    /// Takes the row of a punch, which has to be [put](Staging::put_punch) again.
+    pub fn take_punch(&mut self, seq: Seq) -> Result<Option<PunchEntry>, ViewError> {
+        let punch = match self.punches.get_mut(&seq).and_then(Option::take) {
+            Some(staged) => Some(staged),
+            None => self.punch(seq)?,
+        };
+        Ok(punch.map(Arc::unwrap_or_clone))
+    }
+
+    /// Writes the row of a punch. It counts as a change of its run when it is the first since that was made.
+    pub fn put_punch(&mut self, mut entry: PunchEntry) -> Result<(), ViewError> {
+        let seq = entry.row.seq;
+        if !self.punches.contains_key(&seq) && !self.base.live.has(seq) {
+            self.count_change(seq)?;
+        }
+        entry.shorten();
+        self.bytes += punch_cost(Some(&entry));
+        self.ids.insert(entry.row.id, seq);
+        self.punches.insert(seq, Some(Arc::new(entry)));
         Ok(())
     }
 
     /// Removes the row of a punch, which a run has too.
-    pub fn remove_entry(&mut self, entry: &PunchEntry) {
-        self.changes.push(Change::removed(entry));
-        self.delete(keys::row(entry.row.seq));
+    pub fn remove_punch(&mut self, seq: Seq) {
+        self.bytes += punch_cost(None);
+        self.punches.insert(seq, None);
     }
 
     /// Notes a fact that is told of a punch in a row of that punch.
@@ -129,25 +151,18 @@ impl Staging {
     }
 
     /// The worker's last verified punch by punch time.
-    pub fn last_verified(&self, worker: &WorkerId) -> Result<Option<PunchEntry>, ViewError> {
-        let staged = self.changes.iter().map(Change::seq);
+    pub fn last_verified(&self, worker: &WorkerId) -> Result<Option<Arc<PunchEntry>>, ViewError> {
         let live = self.base.live.by_worker(worker, UnixMs(i64::MIN), UnixMs(i64::MAX));
-        let mut last: Option<PunchEntry> = None;
-        for seq in live.into_iter().chain(staged).rev() {
-            let entry: Option<PunchEntry> = self.get(&keys::row(seq))?;
-            if let Some(entry) = entry.filter(|entry| entry.is_verified(worker))
-                && last.as_ref().is_none_or(|last| last.place_in_time() < entry.place_in_time())
-            {
-                last = Some(entry);
-            }
+        let staged = self.punches.keys().copied();
+        let mut last = self.base.runs.last_verified(worker, UnixMs(i64::MAX), |seq| self.newer(seq))?;
+        for seq in live.into_iter().chain(staged) {
+            let punch = self.newer(seq)?.filter(|punch| punch.is_verified(worker));
+            last = last.into_iter().chain(punch).max_by_key(|punch| punch.place_in_time());
         }
-        let newer = |seq| self.get(&keys::row(seq));
-        let archived = self.base.runs.last_verified(worker, UnixMs(i64::MAX), newer)?;
-        Ok(last.into_iter().chain(archived).max_by_key(PunchEntry::place_in_time))
+        Ok(last)
     }
 
-    /// Writes, changes of the indexes, and how much it is.
-    pub fn into_parts(self) -> (BTreeMap<Key, Option<Vec<u8>>>, Vec<Change>, usize) {
-        (self.writes, self.changes, self.bytes)
+    pub fn into_parts(self) -> (Writes, Punches) {
+        (self.writes, self.punches)
     }
 }

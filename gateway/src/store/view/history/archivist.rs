@@ -136,7 +136,7 @@ impl Archivist {
     fn next_run(&self, view: &Merged) -> Answer<Option<Collecting>> {
         let first = Seq(view.runs.through().0 + 1);
         let mut records = records(&view.live, first, Seq(u64::MAX))?;
-        let mut punches: Vec<Seq> = view.live_seqs(first).take(self.run_length).collect::<Answer<_>>()?;
+        let mut punches: Vec<Seq> = view.live_seqs(first).take(self.run_length).collect();
         let mut all: Vec<Seq> = punches.iter().copied().chain(records.iter().map(|(seq, _)| *seq)).collect();
         all.sort_unstable();
         let Some(last) = all.get(self.run_length - 1) else { return Ok(None) };
@@ -216,8 +216,8 @@ fn clear_punch(staging: &mut Staging, archived: &Archived) -> Answer<()> {
     let live = staging.base().live.clone();
     let seq = archived.seq();
     // One that has changed since stays.
-    if live.bytes_of(&keys::row(seq))?.is_some_and(|bytes| *bytes == archived.entry.encode()) {
-        staging.remove_entry(&archived.entry);
+    if live.punch(seq)?.is_some_and(|punch| *punch == archived.entry) {
+        staging.remove_punch(seq);
     }
     for row in live.prefix(keys::notes(seq)) {
         let (key, bytes) = row?;

@@ -11,9 +11,10 @@ pub struct Builder {
     head: Head,
     block: Vec<Archived>,
     sections: Vec<u8>,
-    ids: Vec<Vec<u8>>,
-    times: Vec<Vec<u8>>,
-    workers: Vec<Vec<u8>>,
+    ids: Vec<[u8; 20]>,
+    moments: Vec<UnixMs>,
+    times: Vec<[u8; 12]>,
+    workers: Vec<[u8; 20]>,
 }
 
 /// The farthest that a punch can be from the first sequence of its run.
@@ -28,8 +29,7 @@ impl Builder {
             last,
             punches: 0,
             records: 0,
-            earliest: UnixMs(i64::MAX),
-            latest: UnixMs(i64::MIN),
+            spans: Vec::new(),
             platforms: Vec::new(),
             blocks: Vec::new(),
             rows_end: 0,
@@ -42,6 +42,7 @@ impl Builder {
             block: Vec::new(),
             sections: Vec::new(),
             ids: Vec::new(),
+            moments: Vec::new(),
             times: Vec::new(),
             workers: Vec::new(),
         }
@@ -51,13 +52,12 @@ impl Builder {
     pub fn push(&mut self, archived: Archived) {
         let row = &archived.entry.row;
         let distance = self.distance(row.seq);
-        self.ids.push([&row.id.0[..], &distance].concat());
-        self.times.push([&time_key(row.time)[..], &distance].concat());
+        self.ids.push(joined(&row.id.0, distance));
+        self.times.push(joined(&time_key(row.time), distance));
         if let Some(worker) = row.judgement.as_ref().and_then(|judgement| judgement.worker.as_ref()) {
-            self.workers.push([&worker_key(worker, row.time)[..], &distance].concat());
+            self.workers.push(joined(&worker_key(worker, row.time), distance));
         }
-        self.head.earliest = self.head.earliest.min(row.time);
-        self.head.latest = self.head.latest.max(row.time);
+        self.moments.push(row.time);
         self.head.punches += 1;
         for upload in &archived.entry.uploads {
             if !self.head.platforms.contains(&upload.platform) {
@@ -72,7 +72,7 @@ impl Builder {
 
     /// Adds a record that is known by its digest only.
     pub fn push_record(&mut self, digest: &[u8; 16], seq: Seq) {
-        self.ids.push([&digest[..], &self.distance(seq)].concat());
+        self.ids.push(joined(digest, self.distance(seq)));
         self.head.records += 1;
     }
 
@@ -84,7 +84,7 @@ impl Builder {
         let Some(first) = self.block.first() else { return };
         let first = distance(&self.head, first.seq()).unwrap_or(u32::MAX);
         self.head.blocks.push((first, self.sections.len() as u32));
-        self.sections.extend(with_checksum(rows::encode(&self.block)));
+        self.sections.extend(with_checksum(&rows::encode(&self.block)));
         self.block.clear();
     }
 
@@ -96,6 +96,7 @@ impl Builder {
         for digest in self.ids.iter().filter_map(|key| key.first_chunk()) {
             filter.insert(digest);
         }
+        self.head.spans = spans(self.moments);
         self.head.ids = Sorted::write(self.ids, &mut self.sections);
         self.head.times = Sorted::write(self.times, &mut self.sections);
         self.head.workers = Sorted::write(self.workers, &mut self.sections);
@@ -106,5 +107,49 @@ impl Builder {
             bytes.extend(number.to_le_bytes());
         }
         [bytes, head, filter, self.sections].concat()
+    }
+}
+
+/// What is asked for, and the distance behind it.
+fn joined<const N: usize>(asked: &[u8], distance: [u8; 4]) -> [u8; N] {
+    let mut key = [0; N];
+    key[..N - 4].copy_from_slice(asked);
+    key[N - 4..].copy_from_slice(&distance);
+    key
+}
+
+/// How many spans are told apart, at most.
+const MOST_SPANS: usize = 16;
+/// Times nearer than this are in one span.
+const APART_MS: i64 = 3_600_000;
+
+/// The spans of these times: they are apart where the longest gaps are.
+fn spans(mut times: Vec<UnixMs>) -> Vec<(UnixMs, UnixMs)> {
+    times.sort_unstable();
+    let gap = |at: usize| times[at].0.saturating_sub(times[at - 1].0);
+    let mut breaks: Vec<usize> = (1..times.len()).filter(|at| gap(*at) > APART_MS).collect();
+    breaks.sort_unstable_by_key(|at| std::cmp::Reverse(gap(*at)));
+    breaks.truncate(MOST_SPANS - 1);
+    breaks.extend([0, times.len()]);
+    breaks.sort_unstable();
+    breaks.dedup();
+    breaks.windows(2).map(|ends| (times[ends[0]], times[ends[1] - 1])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_clock_has_a_span_of_its_own() {
+        let hours = |times: &[i64]| spans(times.iter().map(|hour| UnixMs(hour * APART_MS)).collect());
+        let span = |first: i64, last: i64| (UnixMs(first * APART_MS), UnixMs(last * APART_MS));
+        assert_eq!(hours(&[]), []);
+        assert_eq!(hours(&[7]), [span(7, 7)]);
+        assert_eq!(hours(&[100, 102, 101, 100]), [span(100, 102)]);
+        assert_eq!(hours(&[100, 9000, 101, 1, 102, 9001]), [span(1, 1), span(100, 102), span(9000, 9001)]);
+        let many: Vec<i64> = (0..50).map(|n| n * n).collect();
+        let found = hours(&many);
+        assert_eq!((found.len(), found[0], found[15]), (16, span(0, 34 * 34), span(49 * 49, 49 * 49)));
     }
 }

@@ -32,8 +32,8 @@ use super::sorted::Sorted;
 use crate::punch::*;
 use crate::store::filter::Bloom;
 use crate::store::view::engine::ViewError;
-use crate::store::view::live::worker_hash;
 use crate::store::view::query::Answer;
+use crate::store::view::recent::worker_hash;
 use crate::store::view::rows::{self, Noted, PunchEntry};
 
 pub const MAGIC: [u8; 8] = *b"AXRUN\0\0\x01";
@@ -53,8 +53,8 @@ pub struct Head {
     pub punches: u32,
     /// Strangers, quarantined records and damage reports, of which only the digest is here.
     pub records: u32,
-    pub earliest: UnixMs,
-    pub latest: UnixMs,
+    /// Between which punch times, first and last, there are punches; a terminal whose clock is wrong has its own.
+    pub spans: Vec<(UnixMs, UnixMs)>,
     /// Platforms that some of these punches were meant for.
     pub platforms: Vec<PlatformName>,
     /// Of each block of rows: the distance of its first punch from `first`, and where it begins.
@@ -134,7 +134,7 @@ impl Run {
 
     /// Whether punch times in `from..=to` can be here.
     pub fn overlaps(&self, from: UnixMs, to: UnixMs) -> bool {
-        self.head.punches > 0 && self.head.earliest <= to && self.head.latest >= from
+        self.head.spans.iter().any(|(first, last)| *first <= to && *last >= from)
     }
 }
 
@@ -250,8 +250,8 @@ pub fn worker_key(worker: &WorkerId, time: UnixMs) -> [u8; 16] {
 }
 
 /// Bytes behind their checksum.
-pub fn with_checksum(bytes: Vec<u8>) -> Vec<u8> {
-    [&crc32c::crc32c(&bytes).to_le_bytes()[..], &bytes].concat()
+pub fn with_checksum(bytes: &[u8]) -> Vec<u8> {
+    [&crc32c::crc32c(bytes).to_le_bytes()[..], bytes].concat()
 }
 
 /// Reads `length` bytes behind the checksum at `at`.

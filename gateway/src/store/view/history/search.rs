@@ -1,5 +1,7 @@
 //! Verified punches of a worker among the runs, each as its newest row says.
 
+use std::sync::Arc;
+
 use super::Runs;
 use super::run::Run;
 use crate::punch::*;
@@ -13,8 +15,8 @@ impl Runs {
         worker: &WorkerId,
         from: UnixMs,
         to: UnixMs,
-        newer: impl Fn(Seq) -> Answer<Option<PunchEntry>>,
-    ) -> Answer<Vec<PunchEntry>> {
+        newer: impl Fn(Seq) -> Answer<Option<Arc<PunchEntry>>>,
+    ) -> Answer<Vec<Arc<PunchEntry>>> {
         let mut found = Vec::new();
         for run in self.newest_first().filter(|run| run.overlaps(from, to)) {
             found.extend(verified_in(run, worker, from, to, &newer)?);
@@ -27,14 +29,14 @@ impl Runs {
         &self,
         worker: &WorkerId,
         to: UnixMs,
-        newer: impl Fn(Seq) -> Answer<Option<PunchEntry>>,
-    ) -> Answer<Option<PunchEntry>> {
-        let mut last: Option<PunchEntry> = None;
+        newer: impl Fn(Seq) -> Answer<Option<Arc<PunchEntry>>>,
+    ) -> Answer<Option<Arc<PunchEntry>>> {
+        let mut last: Option<Arc<PunchEntry>> = None;
         for run in self.newest_first() {
             let from = last.as_ref().map_or(UnixMs(i64::MIN), |last| last.row.time);
             if run.overlaps(from, to) {
                 let found = verified_in(run, worker, from, to, &newer)?;
-                last = last.into_iter().chain(found).max_by_key(PunchEntry::place_in_time);
+                last = last.into_iter().chain(found).max_by_key(|punch| punch.place_in_time());
             }
         }
         Ok(last)
@@ -46,14 +48,14 @@ fn verified_in(
     worker: &WorkerId,
     from: UnixMs,
     to: UnixMs,
-    newer: &impl Fn(Seq) -> Answer<Option<PunchEntry>>,
-) -> Answer<Vec<PunchEntry>> {
+    newer: &impl Fn(Seq) -> Answer<Option<Arc<PunchEntry>>>,
+) -> Answer<Vec<Arc<PunchEntry>>> {
     let mut reader = run.reader()?;
     let mut found = Vec::new();
     for seq in reader.by_worker(worker, from, to)? {
         let entry = match newer(seq)? {
             Some(entry) => Some(entry),
-            None => reader.row(seq)?.map(|archived| archived.entry),
+            None => reader.row(seq)?.map(|archived| Arc::new(archived.entry)),
         };
         found.extend(entry.filter(|entry| entry.is_verified(worker)));
     }

@@ -29,14 +29,13 @@ pub struct Sorted {
 }
 
 impl Sorted {
-    /// Appends the index of these keys to `section`; all of them are of the same width.
-    pub fn write(mut keys: Vec<Vec<u8>>, section: &mut Vec<u8>) -> Sorted {
+    /// Appends the index of these keys to `section`.
+    pub fn write<const N: usize>(mut keys: Vec<[u8; N]>, section: &mut Vec<u8>) -> Sorted {
         keys.sort_unstable();
-        let width = keys.first().map_or(0, Vec::len);
-        let mut sorted = Sorted { width, at: section.len() as u64, keys: keys.len(), fences: Vec::new() };
+        let mut sorted = Sorted { width: N, at: section.len() as u64, keys: keys.len(), fences: Vec::new() };
         for block in keys.chunks(BLOCK) {
             sorted.fences.extend_from_slice(&block[0]);
-            section.extend(with_checksum(block.concat()));
+            section.extend(with_checksum(block.as_flattened()));
         }
         sorted
     }

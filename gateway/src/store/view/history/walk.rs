@@ -46,7 +46,7 @@ impl Met {
 /// Walks over the runs and over `live`, which is in order of sequence too, after `after`.
 pub fn walk<'w>(
     runs: &'w Runs,
-    live: impl Iterator<Item = Answer<Seq>> + 'w,
+    live: impl Iterator<Item = Seq> + 'w,
     after: Seq,
     wanted: Wanted,
 ) -> impl Iterator<Item = Answer<Met>> + 'w {
@@ -63,15 +63,11 @@ struct Merge<L: Iterator, A: Iterator> {
     archived: Peekable<A>,
 }
 
-impl<L: Iterator<Item = Answer<Seq>>, A: Iterator<Item = Answer<Met>>> Iterator for Merge<L, A> {
+impl<L: Iterator<Item = Seq>, A: Iterator<Item = Answer<Met>>> Iterator for Merge<L, A> {
     type Item = Answer<Met>;
 
     fn next(&mut self) -> Option<Answer<Met>> {
-        let live = match self.live.peek() {
-            Some(Ok(seq)) => *seq,
-            Some(Err(_)) => return self.live.next().map(|live| live.map(|seq| Met::Punch(seq, None))),
-            None => return self.archived.next(),
-        };
+        let Some(live) = self.live.peek().copied() else { return self.archived.next() };
         match self.archived.peek() {
             Some(Ok(Met::Punch(seq, _))) if *seq == live => {
                 self.live.next();
