@@ -146,10 +146,12 @@ async fn live(dir: &Path, punches: u32, clock: &Clock) {
         let (after, took) = (used(), clock.instant() - start);
         let count = f64::from(until - done);
         println!(
-            "{until:>9} punches: opened in {opened:?}, first append {first:?}; {:.0}/s, {:.0} µs CPU, {:.0} bytes written for each; {} kB resident",
+            "{until:>9} punches: opened in {opened:?}, first append {first:?}; {:.0}/s, {:.0} µs CPU, {:.0} bytes written for each ({:.0} ledger, {:.0} view); {} kB resident",
             count / took.as_secs_f64(),
             (after.cpu - before.cpu).as_secs_f64() * 1e6 / count,
             (after.written - before.written) as f64 / count,
+            store.counters().ledger_bytes as f64 / count,
+            store.counters().view_bytes as f64 / count,
             resident_kb(),
         );
         ask(&store, until, clock).await;

@@ -7,7 +7,7 @@ mod intake;
 mod model;
 mod rebuilding;
 mod reopening;
-mod samples;
+pub mod samples;
 mod sealing;
 mod trouble;
 

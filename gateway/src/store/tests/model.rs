@@ -31,6 +31,8 @@ struct Model {
     roster_version: Seq,
     uploads: BTreeMap<(PlatformName, Subject), UploadRow>,
     outboxes: BTreeMap<(PlatformName, Seq), Outgoing>,
+    /// Steps that were told of a punch.
+    steps: BTreeMap<PunchId, Vec<Seq>>,
     last_job: BTreeMap<PlatformName, u64>,
     gaps: Vec<(Seq, Gap)>,
 }
@@ -40,7 +42,7 @@ impl Model {
         match fact {
             Fact::Punch(punch) => self.punches.push((seq, punch.clone())),
             Fact::Judgement(judgement) => self.judge(judgement),
-            Fact::Upload(step) => self.upload(step),
+            Fact::Upload(step) => self.upload(seq, step),
             Fact::Worker(worker) => {
                 self.workers.insert(worker.worker_id.clone(), worker.clone());
                 self.roster_version = seq;
@@ -71,7 +73,7 @@ impl Model {
         }
     }
 
-    fn upload(&mut self, step: &UploadStep) {
+    fn upload(&mut self, seq: Seq, step: &UploadStep) {
         let last = self.last_job.entry(step.platform.clone()).or_default();
         *last = (*last).max(step.job.0);
         for subject in &step.subjects {
@@ -84,6 +86,7 @@ impl Model {
                 continue;
             };
             let Some(row) = self.row(*id) else { continue };
+            self.steps.entry(*id).or_default().push(seq);
             self.uploads.insert(key.clone(), after);
             let place = (step.platform.clone(), row.seq);
             match self.outgoing(*id) {
@@ -227,6 +230,8 @@ fn compare(view: &View, model: &Model) {
     for row in &rows {
         assert_eq!(view.punch(row.id).as_ref(), Some(row));
         let story = view.story(row.id).unwrap();
+        let steps: Vec<Seq> = story.uploads.iter().map(|(seq, _)| *seq).collect();
+        assert_eq!(Some(&steps).filter(|all| !all.is_empty()), model.steps.get(&row.id));
         let judgements: Vec<Judgement> = story.judgements.into_iter().map(|(_, judgement)| judgement).collect();
         assert_eq!(Some(&judgements).filter(|all| !all.is_empty()), model.judgements.get(&row.id));
         assert_eq!((&story.row, story.punch.id, story.place.seq), (row, row.id, row.seq));

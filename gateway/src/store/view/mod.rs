@@ -1,4 +1,5 @@
-//! The working view: what the ledger's facts come to, kept in sled. Can be lost and made again.
+//! The working view: what the ledger's facts come to. What is live or recent is in sled ([`live`]), what is older in
+//! files ([`history`]). Can be lost and made again.
 
 pub mod apply;
 pub mod engine;

@@ -88,11 +88,15 @@ impl PunchEntry {
             let platform = upload.platform.as_str().len();
             FIXED_UPLOAD_BYTES + platform + method + texts.iter().sum::<usize>() + noted(&upload.steps)
         });
-        let worker = self.row.judgement.as_ref().and_then(|judgement| judgement.worker.as_ref());
+        let judgement = self.row.judgement.as_ref();
+        let worker = judgement.and_then(|judgement| judgement.worker.as_ref());
+        let duplicate_of = judgement.and_then(|judgement| judgement.duplicate_of);
         FIXED_PUNCH_BYTES
             + self.row.terminal.as_str().len()
             + self.row.record.as_ref().map_or(0, String::len)
+            + self.row.photo.map_or(0, |photo| photo.0.len())
             + worker.map_or(0, |worker| worker.as_str().len())
+            + duplicate_of.map_or(0, |punch| punch.0.len())
             + noted(&self.judged)
             + uploads.sum::<usize>()
     }
@@ -110,10 +114,10 @@ impl PunchEntry {
     }
 }
 
-/// Of a row, all in all, what has no length of its own, with every number at its longest.
-const FIXED_PUNCH_BYTES: usize = 200;
-const FIXED_UPLOAD_BYTES: usize = 80;
-const MOST_NOTED_BYTES: usize = 25;
+/// Of a row what has no length of its own, with numbers as long as they get in a thousand years of punches.
+const FIXED_PUNCH_BYTES: usize = 120;
+const FIXED_UPLOAD_BYTES: usize = 40;
+const MOST_NOTED_BYTES: usize = 16;
 
 /// A worker's last verified punch, with what decides between punches of the same time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -235,4 +239,65 @@ fn cut(text: &str, most: usize) -> String {
         end -= 1;
     }
     text[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::samples::{judgement, punch};
+
+    /// The longest that can come: of many platforms, judged many times.
+    fn entry(platforms: usize, facts: usize, text: &str) -> PunchEntry {
+        let far = Noted { seq: Seq(1 << 34), at: Locus { segment: u32::MAX, offset: 1 << 34 } };
+        let punch = punch(7);
+        let upload = |n| PunchUpload {
+            platform: PlatformName(format!("platform-{n}")),
+            row: UploadRow {
+                state: UploadState::Accepted,
+                attempts: u32::MAX,
+                job: Some((JobId(1 << 40), "WorkerAttendance.Add".to_owned())),
+                serial: Some(short(text)),
+                external: Some(short(text)),
+                reason: Some(short(text)),
+                changed_at: UnixMs(1 << 45),
+            },
+            steps: vec![far; facts],
+        };
+        let verdict = Verdict::Rejected(RejectedReason::Duplicate);
+        let judgement = Judgement { duplicate_of: Some(punch.id), ..judgement(punch.id, verdict, "W0001") };
+        PunchEntry {
+            at: far.at,
+            row: PunchRow {
+                id: punch.id,
+                seq: far.seq,
+                terminal: punch.terminal,
+                record: punch.record,
+                time: UnixMs(1 << 45),
+                received_at: UnixMs(1 << 45),
+                direction: punch.direction,
+                method: punch.method,
+                photo: Some(PhotoHash([0xFF; 32])),
+                judgement: Some(judgement),
+            },
+            judged: vec![far; facts],
+            uploads: (0..platforms).map(upload).collect(),
+        }
+    }
+
+    #[test]
+    fn a_punch_takes_no_more_than_it_says_and_fits_when_it_is_shortened() {
+        let long = "字".repeat(1000);
+        for platforms in 0..4 {
+            for facts in [0, 1, MAX_NOTED] {
+                for text in ["", "说明", &long] {
+                    let mut entry = entry(platforms, facts, text);
+                    assert!(encode(&entry).len() <= entry.most_bytes(), "{platforms} {facts}");
+                    assert!(entry.most_bytes() <= encode(&entry).len() + 200 + 30 * platforms);
+                    entry.shorten();
+                    assert!(encode(&entry).len() <= MAX_VALUE, "{platforms} {facts}");
+                    assert_eq!(decode::<PunchEntry>(&encode(&entry)).as_ref(), Some(&entry));
+                }
+            }
+        }
+    }
 }
