@@ -162,6 +162,16 @@ async fn live(dir: &Path, punches: u32, clock: &Clock) {
         done = until;
         next *= 10;
     }
+    std::fs::remove_dir_all(dir.join("view")).expect("the directory is ours");
+    let start = clock.instant();
+    let (store, opened) = open(dir, clock).await;
+    store.read(|view| view.unjudged(1)).await;
+    let rebuilt = clock.instant() - start;
+    println!(
+        "          without a view opened in {opened:?}, built again in {rebuilt:?}, {} kB resident",
+        resident_kb()
+    );
+    store.close().await;
 }
 
 /// How long questions take that somebody waits for.
