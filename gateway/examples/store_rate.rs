@@ -1,6 +1,11 @@
 //! How fast the store makes punches durable, beside the same groups written and synced by hand on the same disk.
 //!
 //! `cargo run --release --example store_rate -- [directory] [punches]`
+//!
+//! With a number of punches and `life`, what a punch costs from its coming to its receipt as the history grows: CPU,
+//! bytes written, memory, and how long the store takes to open and to answer.
+//!
+//! `cargo run --release --example store_rate -- [directory] [punches] life`
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -9,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use gateway::clock::Clock;
 use gateway::punch::*;
-use gateway::store::{Store, StoreOptions};
+use gateway::store::{PunchFilter, Store, StoreOptions, View};
 
 const ROUNDS: u32 = 3;
 
@@ -19,6 +24,9 @@ fn main() {
     let punches: u32 = arguments.next().and_then(|count| count.parse().ok()).unwrap_or(20_000);
     let clock = Clock::system();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime can be started");
+    if arguments.next().is_some_and(|word| word == "life") {
+        return runtime.block_on(live(Path::new(&dir), punches, &clock));
+    }
     for in_flight in [1, 100] {
         let punches = if in_flight == 1 { punches / 10 } else { punches };
         for round in 0..ROUNDS {
@@ -99,7 +107,7 @@ async fn measure(dir: &Path, in_flight: u32, punches: u32, clock: &Clock) -> Mea
 }
 
 async fn open(dir: &Path, clock: &Clock) -> (Store, Duration) {
-    let options = StoreOptions::new(dir.to_owned(), Vec::new());
+    let options = StoreOptions::new(dir.to_owned(), vec![(national(), None)]);
     let start = clock.instant();
     let opening = {
         let clock = clock.clone();
@@ -107,6 +115,146 @@ async fn open(dir: &Path, clock: &Clock) -> (Store, Duration) {
     };
     let store = opening.await.expect("no panic").expect("the store opens");
     (store, clock.instant() - start)
+}
+
+/// Punches that are handed in, judged and answered for together.
+const BATCH: u32 = 50;
+const WORKERS: u32 = 500;
+
+/// Whole lives of punches, told of after each tenfold.
+async fn live(dir: &Path, punches: u32, clock: &Clock) {
+    let mut done = 0;
+    let mut next = 1_000;
+    while done < punches {
+        let until = next.min(punches);
+        let (store, opened) = open(dir, clock).await;
+        let first = clock.instant();
+        assert!(store.append(vec![Fact::Punch(punch(u32::MAX - done))]).await.is_ok());
+        let first = clock.instant() - first;
+        let (before, start) = (used(), clock.instant());
+        for n in (done..until).step_by(BATCH as usize) {
+            let batch = n..(n + BATCH).min(until);
+            let places = store.append(batch.clone().map(|n| Fact::Punch(punch(n))).collect()).await;
+            places.expect("the disk takes it");
+            store.append(batch.clone().map(verified).collect()).await.expect("the disk takes it");
+            for step in [Step::Sending { request_hash: [7; 32] }, Step::Confirmed { external: None, note: None }] {
+                let step = Fact::Upload(upload(n, batch.clone(), step));
+                let places = store.append(vec![step]).await.expect("the disk takes it");
+                store.applied(places[0].seq).await;
+            }
+        }
+        let (after, took) = (used(), clock.instant() - start);
+        let count = f64::from(until - done);
+        println!(
+            "{until:>9} punches: opened in {opened:?}, first append {first:?}; {:.0}/s, {:.0} µs CPU, {:.0} bytes written for each ({:.0} ledger, {:.0} view); {} kB resident",
+            count / took.as_secs_f64(),
+            (after.cpu - before.cpu).as_secs_f64() * 1e6 / count,
+            (after.written - before.written) as f64 / count,
+            store.counters().ledger_bytes as f64 / count,
+            store.counters().view_bytes as f64 / count,
+            resident_kb(),
+        );
+        ask(&store, until, clock).await;
+        store.close().await;
+        let (store, opened) = open(dir, clock).await;
+        println!("          opened again in {opened:?}, {} kB resident", resident_kb());
+        store.close().await;
+        done = until;
+        next *= 10;
+    }
+    std::fs::remove_dir_all(dir.join("view")).expect("the directory is ours");
+    let start = clock.instant();
+    let (store, opened) = open(dir, clock).await;
+    store.read(|view| view.unjudged(1)).await;
+    let rebuilt = clock.instant() - start;
+    println!(
+        "          without a view opened in {opened:?}, built again in {rebuilt:?}, {} kB resident",
+        resident_kb()
+    );
+    store.close().await;
+}
+
+/// How long questions take that somebody waits for.
+async fn ask(store: &Store, punches: u32, clock: &Clock) {
+    let last = punch(punches - 1).time;
+    let day = PunchFilter { from: Some(last.plus_ms(-8_000_000)), to: Some(last), ..PunchFilter::default() };
+    let old = punch(punches / 3).time;
+    let old = PunchFilter { from: Some(old), to: Some(old.plus_ms(8_000_000)), ..PunchFilter::default() };
+    let of = PunchFilter { worker: Some(worker(7)), from: day.from, ..PunchFilter::default() };
+    let questions: [(&str, Question); 7] = [
+        ("a recent page", Box::new(move |view| view.punches(&day, None, 100).items.len())),
+        ("an old page", Box::new(move |view| view.punches(&old, None, 100).items.len())),
+        ("a worker's page", Box::new(move |view| view.punches(&of, None, 100).items.len())),
+        ("the head-count", Box::new(move |view| view.presences(last.plus_ms(-8_000_000)).len())),
+        ("the latest", Box::new(|view| view.latest(50).len())),
+        ("an old story", Box::new(move |view| usize::from(view.story(punch(punches / 3).id).is_some()))),
+        ("a redelivery", Box::new(move |view| usize::from(view.punch(punch(punches / 2).id).is_some()))),
+    ];
+    let mut line = "         ".to_owned();
+    for (name, question) in questions {
+        let answer = |clock: Clock| {
+            move |view: &View| {
+                question(view);
+                let start = clock.instant();
+                let found = (0..ASKED).map(|_| question(view)).max().unwrap_or_default();
+                ((clock.instant() - start) / ASKED, found)
+            }
+        };
+        let (took, found) = store.read(answer(clock.clone())).await;
+        line += &format!(" {name} {took:.0?} ({found});");
+    }
+    println!("{line}");
+}
+
+const ASKED: u32 = 20;
+
+/// Says how much it found.
+type Question = Box<dyn Fn(&View) -> usize + Send>;
+
+fn worker(n: u32) -> WorkerId {
+    WorkerId(format!("W{:04}", n % WORKERS))
+}
+
+fn verified(n: u32) -> Fact {
+    Fact::Judgement(Judgement {
+        punch: punch(n).id,
+        at: punch(n).time,
+        verdict: Verdict::Verified,
+        rule_version: 1,
+        worker: Some(worker(n)),
+        direction: Direction::In,
+        direction_inferred: false,
+        duplicate_of: None,
+    })
+}
+
+fn upload(job: u32, punches: std::ops::Range<u32>, step: Step) -> UploadStep {
+    UploadStep {
+        platform: national(),
+        job: JobId(u64::from(job)),
+        method: "WorkerAttendance.Add".to_owned(),
+        at: punch(job).time,
+        subjects: punches.map(|n| Subject::Punch(punch(n).id)).collect(),
+        step,
+    }
+}
+
+fn national() -> PlatformName {
+    PlatformName::from("national")
+}
+
+struct Used {
+    cpu: Duration,
+    /// To the disk, by all of this process.
+    written: u64,
+}
+
+fn used() -> Used {
+    let usage = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let ticks: u64 = usage.split(' ').skip(13).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    Used { cpu: Duration::from_millis(ticks * 10), written: written.and_then(|n| n.parse().ok()).unwrap_or_default() }
 }
 
 /// Memory of this process, from the kernel.

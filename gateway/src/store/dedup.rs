@@ -76,7 +76,7 @@ fn first_half(digest: &[u8]) -> [u8; 16] {
 /// Facts that the view does not know yet, by what makes them the same.
 #[derive(Debug, Default)]
 pub struct Pending {
-    /// Punches and other records by their digest; a whole ledger of them while the view is built again.
+    /// Punches and other records by their digest.
     records: HashMap<[u8; 16], Seq>,
     /// The newest content of each worker.
     workers: HashMap<WorkerId, ([u8; 16], Seq)>,
@@ -141,6 +141,11 @@ impl Pending {
         self.workers.retain(|_, (_, at)| *at > seq);
     }
 
+    /// Gives back the digests of all records and forgets them.
+    pub fn drain_records(&mut self) -> impl Iterator<Item = [u8; 16]> + '_ {
+        self.records.drain().map(|(digest, _)| digest)
+    }
+
     pub fn len(&self) -> usize {
         self.records.len() + self.workers.len()
     }
@@ -154,5 +159,5 @@ impl Pending {
     }
 }
 
-/// After a rebuild the room for a whole ledger's keys is given back.
+/// After a rebuild the room for many keys is given back.
 const KEPT_CAPACITY: usize = 4096;

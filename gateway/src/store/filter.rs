@@ -12,8 +12,14 @@ pub struct Filter {
 
 #[derive(Debug)]
 struct Layer {
-    bits: Vec<u64>,
+    bloom: Bloom,
     room: usize,
+}
+
+/// Knows a set of digests whose size was known beforehand.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Bloom {
+    bits: Vec<u64>,
 }
 
 const BITS_PER_RECORD: usize = 12;
@@ -33,7 +39,7 @@ impl Filter {
         match self.layers.last_mut() {
             Some(layer) if layer.room > 0 => layer.insert(digest),
             Some(_) | None => {
-                let room = self.layers.last().map_or(LEAST_ROOM, |layer| layer.bits.len() * 64 / BITS_PER_RECORD * 2);
+                let room = self.layers.last().map_or(LEAST_ROOM, |layer| layer.bloom.room() * 2);
                 let mut layer = Layer::new(room);
                 layer.insert(digest);
                 self.layers.push(layer);
@@ -43,21 +49,52 @@ impl Filter {
 
     /// `false` is certain.
     pub fn may_contain(&self, digest: &[u8; 16]) -> bool {
-        self.layers.iter().any(|layer| layer.places(digest).all(|(word, bit)| layer.bits[word] & bit != 0))
+        self.layers.iter().any(|layer| layer.bloom.may_contain(digest))
     }
 }
 
 impl Layer {
     fn new(room: usize) -> Layer {
         let room = room.max(LEAST_ROOM);
-        Layer { bits: vec![0; (room * BITS_PER_RECORD).div_ceil(64)], room }
+        Layer { bloom: Bloom::with_room(room), room }
     }
 
     fn insert(&mut self, digest: &[u8; 16]) {
+        self.bloom.insert(digest);
+        self.room -= 1;
+    }
+}
+
+impl Bloom {
+    pub fn with_room(room: usize) -> Bloom {
+        Bloom { bits: vec![0; (room * BITS_PER_RECORD).div_ceil(64).max(1)] }
+    }
+
+    /// How many it is made for.
+    fn room(&self) -> usize {
+        self.bits.len() * 64 / BITS_PER_RECORD
+    }
+
+    pub fn insert(&mut self, digest: &[u8; 16]) {
         for (word, bit) in self.places(digest) {
             self.bits[word] |= bit;
         }
-        self.room -= 1;
+    }
+
+    /// `false` is certain.
+    pub fn may_contain(&self, digest: &[u8; 16]) -> bool {
+        self.places(digest).all(|(word, bit)| self.bits[word] & bit != 0)
+    }
+
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.bits.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    /// `None` when these are not the bytes of a filter.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Bloom> {
+        let (words, []) = bytes.as_chunks::<8>() else { return None };
+        let bits: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        (!bits.is_empty()).then_some(Bloom { bits })
     }
 
     /// Where the digest's bits are: double hashing over its two halves.
@@ -90,7 +127,7 @@ mod tests {
         assert!((0..100_000).all(|n| filter.may_contain(&digest(n))));
         let suspected = (100_000..200_000).filter(|n| filter.may_contain(&digest(*n))).count();
         assert!(suspected < 2_000, "{suspected} of 100 000");
-        let bytes: usize = filter.layers.iter().map(|layer| layer.bits.len() * 8).sum();
+        let bytes: usize = filter.layers.iter().map(|layer| layer.bloom.to_bytes().len()).sum();
         assert!(bytes < 400_000, "{bytes} bytes");
     }
 }

@@ -16,17 +16,18 @@ use super::opening::stamp;
 use super::position::{Chunk, Open};
 use super::shared::{Lacking, Shared, Work};
 use super::view::apply::Rules;
-use super::view::engine::{self, Engine, ViewError};
+use super::view::engine::{self, Engine, ViewError, history_dir};
 use super::view::keys;
-use super::view::rows::{self, Applied, PlatformEntry, Platforms, PunchEntry};
+use super::view::rows::{self, Applied, PlatformEntry, Platforms};
 use super::view::staging::Staging;
 use crate::punch::{Fact, Seq};
 
 /// The view is made durable after this much rest; until then a crash costs a little replay and nothing else.
 const SYNC_AFTER: Duration = Duration::from_secs(1);
+/// What is applied but not written to sled is written after this much rest.
+const WRITE_AFTER: Duration = Duration::from_secs(30);
 /// Of the follower's thread.
 const NICE: i32 = 5;
-const IDLE: Duration = Duration::from_secs(30);
 const BACK_OFF_MIN: Duration = Duration::from_millis(250);
 const BACK_OFF_MAX: Duration = Duration::from_secs(10);
 /// How many of the newest punches are compared with the ledger at an opening.
@@ -116,13 +117,22 @@ impl Follower {
             return Ok(!self.shared.is_closing());
         }
         let Some(view) = &mut self.view else { return Err(ViewError::NotOpen) };
-        let patience = if view.engine.is_dirty() { SYNC_AFTER } else { IDLE };
+        let patience = match (view.is_archiving(), view.engine.is_dirty()) {
+            (true, _) => Duration::ZERO,
+            (false, true) => SYNC_AFTER,
+            (false, false) => WRITE_AFTER,
+        };
         match self.shared.wait_for_work(view.seen, patience) {
             Work::Follow(limit) => self.follow(limit)?,
-            Work::Idle => view.engine.sync()?,
+            Work::Idle if view.is_archiving() => view.archive(&self.shared)?,
+            Work::Idle if view.engine.is_dirty() => view.engine.sync()?,
+            Work::Idle => {
+                view.sync(&self.shared)?;
+                view.archive(&self.shared)?;
+            }
             Work::Suspect(error) => return Err(error),
             Work::Close => {
-                view.engine.sync()?;
+                view.sync(&self.shared)?;
                 return Ok(false);
             }
         }
@@ -131,8 +141,8 @@ impl Follower {
 
     /// Opens the view and shows it to everybody, together with what it lacks.
     fn attach(&mut self) -> Result<(), ViewError> {
-        let engine = Engine::open(&self.shared.paths.view)?;
-        let mut view = Open::load(engine)?;
+        let dir = &self.shared.paths.view;
+        let mut view = Open::load(Engine::open(dir)?, &history_dir(dir), &self.tuning)?;
         self.spot_check(&view)?;
         let is_new = view.applied.is_nothing();
         if is_new {
@@ -140,7 +150,7 @@ impl Follower {
         }
         view.walk = Walk::new(&self.shared.paths.ledger, view.applied.next, Some(view.applied.next));
         let lacking = self.lacking(&view.applied)?;
-        self.shared.publish(Some(view.engine.tree().clone()), lacking, is_new, self.tuning.pending_room);
+        self.shared.publish(Some(view.sources.clone()), lacking, is_new, self.tuning.pending_room);
         self.view = Some(view);
         Ok(())
     }
@@ -165,9 +175,8 @@ impl Follower {
             }
             agreeing += 1;
         }
-        for entry in view.engine.tree().scan_prefix(keys::rows()).rev().take(SPOT_CHECKS) {
-            let (_, bytes) = entry?;
-            let entry: PunchEntry = rows::decode(&bytes).ok_or(ViewError::Row)?;
+        for seq in view.sources.live.latest(SPOT_CHECKS) {
+            let Some(entry) = view.sources.live.punch(seq)? else { continue };
             let frame = read_frame(&self.shared.paths.ledger, entry.at)?;
             match frame.and_then(|frame| unseal(&frame.payload, &self.shared.keyring).ok()) {
                 Some(Fact::Punch(punch)) if punch.id == entry.row.id => agreeing += 1,
@@ -214,6 +223,9 @@ impl Follower {
             if let Some(key) = DedupKey::of(&fact) {
                 lacking.keys.insert(key, Seq(frame.header.seq));
             }
+            if lacking.keys.len() > self.tuning.exact_keys {
+                lacking.keep_by_filter(Seq(frame.header.seq));
+            }
             if let Fact::Adoption(adoption) = fact {
                 lacking.adoptions.push(adoption);
             }
@@ -223,35 +235,36 @@ impl Follower {
 
     fn follow(&mut self, limit: Locus) -> Result<(), ViewError> {
         let Some(view) = &mut self.view else { return Err(ViewError::NotOpen) };
-        let tree = view.engine.tree().clone();
         view.walk.set_limit(limit);
-        let mut chunk = Chunk::new(&tree);
+        let mut chunk = Chunk::new(view.sources.merged());
         while let Some(item) = view.walk.next_item()? {
             let Item::Fact(frame) = item else { continue };
             if frame.header.seq <= view.applied.seq.0 {
                 continue;
             }
-            view.apply(&self.rules, &self.shared, &mut chunk, &tree, &frame, self.live_after)?;
+            view.apply(&self.rules, &self.shared, &mut chunk, &frame, self.live_after)?;
             if chunk.is_full() {
-                view.commit(&self.shared, std::mem::replace(&mut chunk, Chunk::new(&tree)))?;
+                view.commit(&self.shared, chunk)?;
+                view.archive(&self.shared)?;
+                chunk = Chunk::new(view.sources.merged());
                 if self.shared.is_closing() && !self.caught_up {
                     return Ok(());
                 }
             }
         }
         view.seen = limit;
-        view.commit(&self.shared, chunk)
+        view.commit(&self.shared, chunk)?;
+        view.archive(&self.shared)
     }
 
     /// Gives platforms that are new in the configuration the verified punches of before.
     fn fill_outboxes(&mut self) -> Result<(), ViewError> {
         let Some(view) = &mut self.view else { return Err(ViewError::NotOpen) };
-        let tree = view.engine.tree().clone();
-        let mut staging = Staging::new(&tree);
+        let mut staging = Staging::new(view.sources.merged());
         let before: Platforms = staging.get(keys::PLATFORMS)?.unwrap_or_default();
         for platform in self.rules.platforms.iter().filter(|platform| !before.contains(platform)) {
             let key = keys::platform(&platform.0);
-            let counts = staging.get::<PlatformEntry>(&key)?.unwrap_or_default();
+            let counts = staging.get(&key)?.unwrap_or_else(|| PlatformEntry::new(&platform.0));
             staging.put(key, &PlatformEntry { filled_through: Some(Seq(0)), ..counts });
         }
         if before != self.rules.platforms {
@@ -259,7 +272,7 @@ impl Follower {
         }
         view.write(&self.shared, staging)?;
         for (platform, first) in &self.rules.platforms {
-            while view.fill_some(&self.shared, &tree, platform, *first)? {
+            while view.fill_some(&self.shared, platform, *first)? {
                 if self.shared.is_closing() {
                     return Ok(());
                 }

@@ -8,7 +8,9 @@
 //! data/lock            held by the process that has the store open
 //! data/ledger/         the truth: segment files ([`ledger`])
 //! data/quarantine/     copies of damaged bytes
-//! data/view/           sled ([`view`]); view.bad-<date>/ is one that could not be used
+//! data/view/           what the ledger comes to ([`view`]); view.bad-<date>/ is one that could not be used
+//!   sled/              what is live or recent
+//!   history/           what is older ([`view::history`])
 //! data/photos/ab/      photos by content hash ([`photos`])
 //! data/keyring-a, -b   the keys that seal what is personal, themselves sealed ([`keyring`])
 //! data/reserve         space to say that the disk is full
@@ -395,6 +397,12 @@ struct Tuning {
     catch_up_at_open: u64,
     /// Facts in the ledger that the view may lack before appends wait for it; each costs about 50 bytes of memory.
     pending_room: usize,
+    /// Facts that the view may lack with a key in memory each; of those before them a filter is kept.
+    exact_keys: usize,
+    /// Punches and other records that stay in sled for being recent.
+    window: usize,
+    /// Punches and other records in one run of the history.
+    run_length: usize,
 }
 
 impl Default for Tuning {
@@ -405,6 +413,9 @@ impl Default for Tuning {
             low_water_max: 512 << 20,
             catch_up_at_open: 50_000,
             pending_room: 65_536,
+            exact_keys: 65_536,
+            window: 8192,
+            run_length: 4096,
         }
     }
 }

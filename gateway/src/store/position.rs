@@ -5,16 +5,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::Recorded;
 use super::dedup::DedupKey;
 use super::ledger::reader::{Locus, PlacedFrame, Walk};
 use super::ledger::seal::unseal;
 use super::shared::Shared;
 use super::view::apply::{Placed, Rules};
 use super::view::engine::{CHUNK, Engine, ViewError};
-use super::view::rows::{self, Applied, PlatformEntry, Platforms, PunchEntry};
+use super::view::history::History;
+use super::view::history::archivist::{self, Archivist};
+use super::view::history::walk::{Met, Wanted, walk};
+use super::view::live::Live;
+use super::view::merged::{Merged, Sources};
+use super::view::rows::{self, Applied, PlatformEntry, Platforms};
 use super::view::staging::Staging;
 use super::view::{keys, outboxes};
+use super::{Recorded, Tuning};
 use crate::punch::{Fact, PlatformName, Seq, UnixMs, UploadStep};
 
 /// A chunk is committed when it holds this much; the rest up to [`CHUNK`] is room for the last fact.
@@ -26,6 +31,8 @@ const CHUNK_FACTS: usize = 64;
 /// The open view and the place in the ledger that belongs to it.
 pub struct Open {
     pub engine: Engine,
+    pub sources: Sources,
+    archivist: Archivist,
     pub walk: Walk,
     pub applied: Applied,
     /// The limit up to which the walk has gone.
@@ -33,16 +40,16 @@ pub struct Open {
 }
 
 /// Rows of one chunk, and who is told of them.
-pub struct Chunk<'t> {
-    staging: Staging<'t>,
+pub struct Chunk {
+    staging: Staging,
     events: Vec<Arc<Recorded>>,
     known: Vec<(DedupKey, Seq)>,
     facts: usize,
 }
 
-impl<'t> Chunk<'t> {
-    pub fn new(tree: &'t sled::Tree) -> Chunk<'t> {
-        Chunk { staging: Staging::new(tree), events: Vec::new(), known: Vec::new(), facts: 0 }
+impl Chunk {
+    pub fn new(base: Merged) -> Chunk {
+        Chunk { staging: Staging::new(base), events: Vec::new(), known: Vec::new(), facts: 0 }
     }
 
     /// Whether it should be committed.
@@ -52,40 +59,46 @@ impl<'t> Chunk<'t> {
 }
 
 impl Open {
-    pub fn load(engine: Engine) -> Result<Open, ViewError> {
+    /// Takes up an engine and the history in `dir`.
+    pub fn load(engine: Engine, dir: &Path, tuning: &Tuning) -> Result<Open, ViewError> {
         let start = Applied::nothing().next;
         let applied = match engine.tree().get(keys::APPLIED)? {
             Some(bytes) => rows::decode(&bytes).ok_or(ViewError::Row)?,
             None => Applied::nothing(),
         };
         let walk = Walk::new(Path::new("."), start, Some(start));
-        Ok(Open { engine, walk, applied, seen: start })
+        let live = Live::load(engine.tree().clone())?;
+        let history = History::open(dir, &archivist::named(&live)?)?;
+        let sources = Sources { live: Arc::new(live), history: Arc::new(history) };
+        let mut archivist = Archivist::new(tuning.window, tuning.run_length);
+        archivist.resume(&sources.merged())?;
+        Ok(Open { engine, sources, archivist, walk, applied, seen: start })
     }
 
     /// An empty view: what follows fills the outboxes of these platforms by itself.
     pub fn begin(&mut self, platforms: &Platforms) -> Result<(), ViewError> {
-        let tree = self.engine.tree().clone();
-        let mut staging = Staging::new(&tree);
+        let mut staging = Staging::new(self.sources.merged());
         staging.put(keys::PLATFORMS.to_vec(), platforms);
-        let (batch, bytes) = staging.into_batch();
-        self.engine.commit(batch, bytes)
+        self.sources.live.commit(&mut self.engine, staging)?;
+        Ok(())
     }
 
-    pub fn apply<'t>(
+    pub fn apply(
         &mut self,
         rules: &Rules,
         shared: &Shared,
-        chunk: &mut Chunk<'t>,
-        tree: &'t sled::Tree,
+        chunk: &mut Chunk,
         frame: &PlacedFrame,
         live_after: Seq,
     ) -> Result<(), ViewError> {
         let seq = Seq(frame.header.seq);
         match unseal(&frame.payload, &rules.keyring) {
             Ok(fact) => {
-                let placed = Placed { seq, at: frame.at, fact: &fact };
+                let key = DedupKey::of(&fact);
+                let is_new = key.as_ref().and_then(DedupKey::digest).is_some_and(|digest| shared.excludes(digest));
+                let placed = Placed { seq, at: frame.at, fact: &fact, is_new };
                 match &fact {
-                    Fact::Upload(step) => self.apply_step(rules, shared, chunk, tree, &placed, step)?,
+                    Fact::Upload(step) => self.apply_step(rules, shared, chunk, &placed, step)?,
                     Fact::Punch(_)
                     | Fact::Judgement(_)
                     | Fact::Worker(_)
@@ -97,7 +110,7 @@ impl Open {
                     | Fact::DayHead(_)
                     | Fact::Restoration(_) => rules.apply(&mut chunk.staging, &placed)?,
                 }
-                chunk.known.extend(DedupKey::of(&fact).map(|key| (key, seq)));
+                chunk.known.extend(key.map(|key| (key, seq)));
                 if seq > live_after {
                     chunk.events.push(Arc::new(Recorded { seq, fact }));
                 }
@@ -113,12 +126,11 @@ impl Open {
     }
 
     /// A step may carry more subjects than fit in one chunk.
-    fn apply_step<'t>(
+    fn apply_step(
         &mut self,
         rules: &Rules,
         shared: &Shared,
-        chunk: &mut Chunk<'t>,
-        tree: &'t sled::Tree,
+        chunk: &mut Chunk,
         placed: &Placed,
         step: &UploadStep,
     ) -> Result<(), ViewError> {
@@ -126,7 +138,7 @@ impl Open {
         for index in done..step.subjects.len() {
             if chunk.staging.bytes() >= CHUNK_FULL {
                 self.applied.partial = index as u32;
-                self.commit(shared, std::mem::replace(chunk, Chunk::new(tree)))?;
+                self.commit(shared, std::mem::replace(chunk, Chunk::new(self.sources.merged())))?;
             }
             rules.apply_subject(&mut chunk.staging, placed, step, index)?;
         }
@@ -135,11 +147,10 @@ impl Open {
 
     pub fn commit(&mut self, shared: &Shared, chunk: Chunk) -> Result<(), ViewError> {
         let Chunk { mut staging, events, known, facts: _ } = chunk;
-        let shown = rows::encode(&self.applied);
-        if self.engine.tree().get(keys::APPLIED)?.is_some_and(|bytes| bytes == shown) && staging.is_empty() {
+        if staging.get(keys::APPLIED)? == Some(self.applied) && staging.is_empty() {
             return Ok(());
         }
-        staging.put_bytes(keys::APPLIED.to_vec(), shown);
+        staging.put(keys::APPLIED.to_vec(), &self.applied);
         self.write(shared, staging)?;
         shared.applied(self.applied.seq, &known);
         for event in events {
@@ -153,38 +164,62 @@ impl Open {
         if staging.is_empty() {
             return Ok(());
         }
-        let (batch, bytes) = staging.into_batch();
-        self.engine.commit(batch, bytes)?;
-        shared.counters.view_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let written = self.sources.live.commit(&mut self.engine, staging)?;
+        shared.counters.view_bytes.fetch_add(written, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Makes durable what is shown. Until then a crash costs a little replay and nothing else.
+    pub fn sync(&mut self, shared: &Shared) -> Result<(), ViewError> {
+        let written = self.sources.live.write_out(&mut self.engine)?;
+        shared.counters.view_bytes.fetch_add(written, Ordering::Relaxed);
+        self.engine.sync()
+    }
+
+    /// Archives a little of what is no longer recent.
+    pub fn archive(&mut self, shared: &Shared) -> Result<(), ViewError> {
+        let written = self.archivist.turn(&mut self.engine, &self.sources)?;
+        shared.counters.view_bytes.fetch_add(written, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub fn is_archiving(&self) -> bool {
+        self.archivist.is_busy()
     }
 
     /// Looks at some older punches for one platform; `false` when there are no more.
     pub fn fill_some(
         &mut self,
         shared: &Shared,
-        tree: &sled::Tree,
         platform: &PlatformName,
         first: Option<UnixMs>,
     ) -> Result<bool, ViewError> {
-        let mut staging = Staging::new(tree);
+        let view = self.sources.merged();
+        let mut staging = Staging::new(view.clone());
         let key = keys::platform(platform);
         let Some(counts) = staging.get::<PlatformEntry>(&key)? else { return Ok(false) };
         let Some(mut through) = counts.filled_through else { return Ok(false) };
         let mut more = false;
-        for entry in tree.range(keys::row(Seq(through.0 + 1))..keys::after(&keys::rows())) {
-            let (_, bytes) = entry?;
-            let entry: PunchEntry = rows::decode(&bytes).ok_or(ViewError::Row)?;
+        let live = view.live_seqs(Seq(through.0 + 1));
+        for met in walk(&view.runs, live, through, Wanted::default()) {
+            let Met::Punch(seq, archived) = met? else { continue };
             if staging.bytes() >= CHUNK_FULL {
                 more = true;
                 break;
             }
-            through = entry.row.seq;
-            if first.is_none_or(|first| entry.row.time >= first) {
-                outboxes::enqueue_for(&mut staging, platform, &entry.row)?;
+            through = seq;
+            let newer = view.newer(seq)?.map(Arc::unwrap_or_clone);
+            let entry = newer.or(archived.map(|archived| archived.entry));
+            let Some(mut entry) = entry.filter(|entry| first.is_none_or(|first| entry.row.time >= first)) else {
+                continue;
+            };
+            let before = entry.uploads.len();
+            outboxes::enqueue_for(&mut staging, platform, &mut entry)?;
+            if entry.uploads.len() > before {
+                staging.put_punch(entry)?;
             }
         }
-        let counts = staging.get::<PlatformEntry>(&key)?.unwrap_or_default();
+        let counts = staging.get(&key)?.unwrap_or_else(|| PlatformEntry::new(platform));
         staging.put(key, &PlatformEntry { filled_through: more.then_some(through), ..counts });
         self.write(shared, staging)?;
         Ok(more)

@@ -14,8 +14,10 @@ use super::filter::Filter;
 use super::keyring::Keyring;
 use super::ledger::reader::Locus;
 use super::view::engine::ViewError;
+use super::view::history::archivist;
 use super::view::keys;
-use super::view::rows::{self, WorkerEntry};
+use super::view::merged::Sources;
+use super::view::rows::WorkerEntry;
 use super::{Damage, Recorded, StoreCounters, StoreHealth};
 use crate::clock::Clock;
 use crate::punch::{Adoption, Seq};
@@ -66,12 +68,14 @@ pub struct Shared {
 
 struct Progress {
     /// `None` while the view is not open.
-    tree: Option<sled::Tree>,
+    sources: Option<Sources>,
     /// Everything before this place is durable.
     durable: Locus,
     durable_seq: Seq,
-    /// What can come twice of the facts that the tree does not show.
+    /// What can come twice of the facts that the view does not show.
     pending: Pending,
+    /// Of the facts that were too many to be pending one by one.
+    older: Option<Older>,
     filter: Known,
     /// How many pending facts there may be before the writer waits for the view.
     allowance: usize,
@@ -91,7 +95,25 @@ pub struct Lacking {
     pub after: Seq,
     /// What can come twice.
     pub keys: Pending,
+    /// The same of facts before those, when there are very many.
+    pub older: Option<Older>,
     pub adoptions: Vec<Adoption>,
+}
+
+impl Lacking {
+    /// Keeps what there is up to `through` by a filter only.
+    pub fn keep_by_filter(&mut self, through: Seq) {
+        let older = self.older.get_or_insert_with(|| Older { filter: Filter::with_room(0), through });
+        older.through = through;
+        self.keys.drain_records().for_each(|digest| older.filter.insert(&digest));
+    }
+}
+
+/// What can come twice of facts up to one place, by a filter: each costs 12 bits instead of 50 bytes. While the view
+/// does not show them, nobody can tell of a fact that may be among them whether it is, and it is not taken.
+pub struct Older {
+    pub filter: Filter,
+    pub through: Seq,
 }
 
 /// What is known of the records in the view without asking it.
@@ -167,10 +189,11 @@ impl Shared {
             keyring: Arc::new(keyring),
             restored,
             progress: Mutex::new(Progress {
-                tree: None,
+                sources: None,
                 durable,
                 durable_seq,
                 pending: Pending::default(),
+                older: None,
                 filter: Known::Unsure,
                 allowance: 0,
                 caught_up: false,
@@ -191,15 +214,15 @@ impl Shared {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The tree to read from, while the view is open.
-    pub fn tree(&self) -> Option<sled::Tree> {
-        self.progress().tree.clone()
+    /// What to read from, while the view is open.
+    pub fn sources(&self) -> Option<Sources> {
+        self.progress().sources.clone()
     }
 
-    /// Shows an opened view, or that there is none. What it lacks comes with it in one step: whoever looks for a fact finds it in the tree or
-    /// among the pending, before and after. `room` is how many facts may be pending on top of what it lacks.
-    pub fn publish(&self, tree: Option<sled::Tree>, lacking: Lacking, is_empty: bool, room: usize) {
-        let Lacking { after, mut keys, adoptions } = lacking;
+    /// Shows an opened view, or that there is none. What it lacks comes with it in one step: whoever looks for a fact
+    /// finds it in the view or among the pending, before and after. `room` is how many facts may be pending on top of what it lacks.
+    pub fn publish(&self, sources: Option<Sources>, lacking: Lacking, is_empty: bool, room: usize) {
+        let Lacking { after, mut keys, older, adoptions } = lacking;
         let mut progress = self.progress();
         // The writer went on while the ledger was read.
         let mut since = std::mem::take(&mut progress.pending);
@@ -207,9 +230,10 @@ impl Shared {
         keys.merge(since);
         progress.allowance = keys.len() + room;
         progress.pending = keys;
+        progress.older = older;
         progress.adoptions = adoptions;
         progress.filter = if is_empty { Known::All(Filter::with_room(0)) } else { Known::Unsure };
-        progress.tree = tree;
+        progress.sources = sources;
         drop(progress);
         self.moved.notify_all();
     }
@@ -217,7 +241,7 @@ impl Shared {
     /// The view is gone, and what was known of it counts no more.
     pub fn withdraw(&self) {
         let mut progress = self.progress();
-        progress.tree = None;
+        progress.sources = None;
         progress.caught_up = false;
         progress.filter = Known::Unsure;
         drop(progress);
@@ -248,19 +272,33 @@ impl Shared {
             Found::Changed => return Ok(None),
             Found::Absent => {}
         }
-        if key.digest().is_some_and(|digest| progress.filter.excludes(digest)) {
+        let digest = key.digest();
+        let is_older = match (&progress.older, digest) {
+            (Some(older), Some(digest)) => older.filter.may_contain(digest),
+            (Some(_) | None, _) => false,
+        };
+        if !is_older && digest.is_some_and(|digest| progress.filter.excludes(digest)) {
             return Ok(None);
         }
-        // The follower takes a fact out of `pending` only after the tree shows it, so it is in one of both.
-        let tree = progress.tree.clone().ok_or(ViewError::NotOpen)?;
+        // The follower takes a fact out of `pending` only after the view shows it, so it is in one of both.
+        let sources = progress.sources.clone().ok_or(ViewError::NotOpen)?;
         drop(progress);
-        let found = catch_unwind(AssertUnwindSafe(|| find_in(&tree, &self.keyring, key)));
+        let found = catch_unwind(AssertUnwindSafe(|| find_in(&sources, &self.keyring, key)));
         let found = found.unwrap_or_else(|panic| Err(ViewError::panicked(&*panic)));
-        found.map_err(|error| {
-            let text = error.to_string();
-            self.suspect(error);
-            ViewError::Disagrees(text)
-        })
+        match found {
+            Ok(None) if is_older => Err(ViewError::NotYet),
+            Ok(found) => Ok(found),
+            Err(error) => {
+                let text = error.to_string();
+                self.suspect(error);
+                Err(ViewError::Disagrees(text))
+            }
+        }
+    }
+
+    /// Whether the view certainly has no record with this digest.
+    pub fn excludes(&self, digest: &[u8; 16]) -> bool {
+        self.progress().filter.excludes(digest)
     }
 
     /// Waits until the view is near enough; `false` when it is not after `patience`.
@@ -284,6 +322,7 @@ impl Shared {
             }
             progress.pending.remove(key, *seq);
         }
+        progress.older.take_if(|older| older.through <= seq);
         drop(progress);
         self.moved.notify_all();
         self.applied.send_if_modified(|applied| std::mem::replace(applied, seq) != seq);
@@ -295,16 +334,17 @@ impl Shared {
             return Ok(());
         }
         self.progress().filter = Known::Gathering(Filter::with_room(room));
-        let tree = self.tree().ok_or(ViewError::NotOpen)?;
-        for key in keys::records().into_iter().flat_map(|prefix| tree.scan_prefix(prefix).keys()) {
-            if let Some(digest) = keys::digest(&key?) {
-                self.progress().filter.insert(digest);
-            }
-            if stop() {
-                return Ok(());
-            }
+        let sources = self.sources().ok_or(ViewError::NotOpen)?;
+        let mut stopped = false;
+        archivist::digests(&sources, |digest| {
+            self.progress().filter.insert(digest);
+            stopped |= stop();
+            !stopped
+        })?;
+        drop(sources);
+        if stopped {
+            return Ok(());
         }
-        drop(tree);
         let mut progress = self.progress();
         progress.filter = match std::mem::replace(&mut progress.filter, Known::Unsure) {
             Known::Gathering(filter) => Known::All(filter),
@@ -380,19 +420,19 @@ impl Shared {
     }
 }
 
-fn find_in(tree: &sled::Tree, keyring: &Keyring, key: &DedupKey) -> Result<Option<Seq>, ViewError> {
-    Ok(match key {
-        DedupKey::Punch(id) => read(tree, &keys::punch(*id))?,
-        DedupKey::Record(digest) => read(tree, &keys::record(*digest))?,
-        DedupKey::Worker(id, content) => read::<WorkerEntry>(tree, &keys::worker(id))?
-            .filter(|entry| entry.content == WorkerEntry::blinded(keyring, content))
-            .map(|entry| entry.seq),
-    })
-}
-
-fn read<T: serde::de::DeserializeOwned>(tree: &sled::Tree, key: &[u8]) -> Result<Option<T>, ViewError> {
-    match tree.get(key)? {
-        Some(bytes) => rows::decode(&bytes).map(Some).ok_or(ViewError::Row),
-        None => Ok(None),
+fn find_in(sources: &Sources, keyring: &Keyring, key: &DedupKey) -> Result<Option<Seq>, ViewError> {
+    let (here, digest) = match key {
+        DedupKey::Punch(id) => (sources.live.seq_of(*id), &id.0),
+        DedupKey::Record(digest) => (sources.live.get(&keys::record(*digest))?, digest),
+        DedupKey::Worker(id, content) => {
+            let entry: Option<WorkerEntry> = sources.live.get(&keys::worker(id))?;
+            let same = entry.filter(|entry| entry.content == WorkerEntry::blinded(keyring, content));
+            return Ok(same.map(|entry| entry.seq));
+        }
+    };
+    match here {
+        Some(seq) => Ok(Some(seq)),
+        // After the live ones: what is live no more is in one of the runs.
+        None => sources.history.runs().find(digest),
     }
 }

@@ -3,12 +3,13 @@
 mod backup;
 mod bytes;
 mod damage;
+mod history;
 mod intake;
 mod model;
 mod proof;
 mod rebuilding;
 mod reopening;
-mod samples;
+pub mod samples;
 mod sealing;
 mod trouble;
 
@@ -28,6 +29,9 @@ pub const SMALL: Tuning = Tuning {
     low_water_max: 0,
     catch_up_at_open: 50_000,
     pending_room: 1_000,
+    exact_keys: 500,
+    window: 50,
+    run_length: 32,
 };
 
 pub fn national() -> PlatformName {

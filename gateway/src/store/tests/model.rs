@@ -9,7 +9,7 @@ use super::samples::{judgement, punch, step, worker};
 use super::{MORNING, SMALL, append, copy_dir, national, open_tuned};
 use crate::punch::*;
 use crate::store::view::query::View;
-use crate::store::{Depth, Outgoing, Presence, PunchFilter, PunchRow, Store, StoreOptions, Totals, UploadRow};
+use crate::store::{Depth, Outgoing, Presence, PunchFilter, PunchRow, Store, StoreOptions, Totals, Tuning, UploadRow};
 
 /// Wants punches from the eleventh second on.
 fn provincial() -> PlatformName {
@@ -20,6 +20,9 @@ fn platforms() -> Vec<(PlatformName, Option<UnixMs>)> {
     vec![(national(), None), (provincial(), Some(MORNING.plus_ms(10_000)))]
 }
 
+/// Most punches are in runs of the history.
+const TINY: Tuning = Tuning { window: 3, run_length: 3, ..SMALL };
+
 #[derive(Default)]
 struct Model {
     punches: Vec<(Seq, Punch)>,
@@ -28,6 +31,8 @@ struct Model {
     roster_version: Seq,
     uploads: BTreeMap<(PlatformName, Subject), UploadRow>,
     outboxes: BTreeMap<(PlatformName, Seq), Outgoing>,
+    /// Steps that were told of a punch.
+    steps: BTreeMap<PunchId, Vec<Seq>>,
     last_job: BTreeMap<PlatformName, u64>,
     gaps: Vec<(Seq, Gap)>,
 }
@@ -37,7 +42,7 @@ impl Model {
         match fact {
             Fact::Punch(punch) => self.punches.push((seq, punch.clone())),
             Fact::Judgement(judgement) => self.judge(judgement),
-            Fact::Upload(step) => self.upload(step),
+            Fact::Upload(step) => self.upload(seq, step),
             Fact::Worker(worker) => {
                 self.workers.insert(worker.worker_id.clone(), worker.clone());
                 self.roster_version = seq;
@@ -73,7 +78,7 @@ impl Model {
         }
     }
 
-    fn upload(&mut self, step: &UploadStep) {
+    fn upload(&mut self, seq: Seq, step: &UploadStep) {
         let last = self.last_job.entry(step.platform.clone()).or_default();
         *last = (*last).max(step.job.0);
         for subject in &step.subjects {
@@ -86,6 +91,7 @@ impl Model {
                 continue;
             };
             let Some(row) = self.row(*id) else { continue };
+            self.steps.entry(*id).or_default().push(seq);
             self.uploads.insert(key.clone(), after);
             let place = (step.platform.clone(), row.seq);
             match self.outgoing(*id) {
@@ -230,6 +236,8 @@ fn compare(view: &View, model: &Model) {
     for row in &rows {
         assert_eq!(view.punch(row.id).as_ref(), Some(row));
         let story = view.story(row.id).unwrap();
+        let steps: Vec<Seq> = story.uploads.iter().map(|(seq, _)| *seq).collect();
+        assert_eq!(Some(&steps).filter(|all| !all.is_empty()), model.steps.get(&row.id));
         let judgements: Vec<Judgement> = story.judgements.into_iter().map(|(_, judgement)| judgement).collect();
         assert_eq!(Some(&judgements).filter(|all| !all.is_empty()), model.judgements.get(&row.id));
         assert_eq!((&story.row, story.punch.id, story.place.seq), (row, row.id, row.seq));
@@ -442,7 +450,7 @@ fn any_fact() -> impl Strategy<Value = Fact> {
 }
 
 fn open(dir: &Path) -> Store {
-    open_tuned(StoreOptions::new(dir.to_owned(), platforms()), SMALL)
+    open_tuned(StoreOptions::new(dir.to_owned(), platforms()), TINY)
 }
 
 /// Appends facts and tells the model of those that are new; a judgement comes after its punch, as in life.
@@ -477,8 +485,8 @@ proptest! {
     /// Before and after reopening, with the view as it was half-way, and built again from nothing.
     #[test]
     fn the_view_says_what_the_facts_say(
-        first in prop::collection::vec(any_fact(), 1..60),
-        second in prop::collection::vec(any_fact(), 1..60),
+        first in prop::collection::vec(any_fact(), 1..100),
+        second in prop::collection::vec(any_fact(), 1..100),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

@@ -32,7 +32,7 @@ async fn outbox(store: &Store) -> usize {
 async fn a_view_whose_file_is_damaged_is_moved_aside_and_built_again() {
     let dir = tempfile::tempdir().unwrap();
     store_with_punches(dir.path(), 300).await;
-    let db = dir.path().join("view").join("db");
+    let db = dir.path().join("view").join("sled").join("db");
     let mut bytes = fs::read(&db).unwrap();
     for byte in bytes.iter_mut().skip(64).step_by(37) {
         *byte ^= 0x55;
@@ -49,7 +49,7 @@ async fn a_view_whose_file_is_damaged_is_moved_aside_and_built_again() {
 async fn a_view_with_a_file_cut_short_is_built_again() {
     let dir = tempfile::tempdir().unwrap();
     store_with_punches(dir.path(), 300).await;
-    let db = fs::OpenOptions::new().write(true).open(dir.path().join("view").join("db")).unwrap();
+    let db = fs::OpenOptions::new().write(true).open(dir.path().join("view").join("sled").join("db")).unwrap();
     db.set_len(1000).unwrap();
     let store = open(dir.path());
     assert_eq!(outbox(&store).await, 300);
@@ -60,7 +60,7 @@ async fn a_view_with_a_file_cut_short_is_built_again() {
 async fn a_snapshot_that_was_not_finished_does_not_stop_the_view_from_opening() {
     let dir = tempfile::tempdir().unwrap();
     store_with_punches(dir.path(), 50).await;
-    fs::write(dir.path().join("view").join("snap.0000000000000800.generating"), b"half").unwrap();
+    fs::write(dir.path().join("view").join("sled").join("snap.0000000000000800.generating"), b"half").unwrap();
     let store = open(dir.path());
     assert_eq!((outbox(&store).await, set_aside(dir.path())), (50, 0));
     store.close().await;
@@ -98,6 +98,35 @@ async fn while_the_view_is_built_again_facts_are_taken_and_redelivery_is_known()
     assert_eq!(outbox(&store).await, 2000);
     store.applied(last_seq(&store)).await;
     assert_eq!(store.read(|view| view.totals().punches).await, 2001);
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_very_many_facts_the_old_ones_are_taken_again_only_when_it_is_certain_that_they_are_known() {
+    let dir = tempfile::tempdir().unwrap();
+    store_with_punches(dir.path(), 2000).await;
+    fs::remove_dir_all(dir.path().join("view")).unwrap();
+
+    let store = open_tuned(options(dir.path()), Tuning { catch_up_at_open: 0, exact_keys: 50, ..SMALL });
+    let (mut refused, mut taken, mut doubted) = (0, 0, Vec::new());
+    let (mut old, mut new) = ((0..1900).rev().cycle(), 2000..);
+    while store.handles.shared.adoptions().is_some() {
+        let again = old.next().unwrap();
+        match store.append(vec![Fact::Punch(punch(again))]).await {
+            Ok(place) => assert!(!place[0].new, "punch {again} was stored twice"),
+            Err(_) => refused += 1,
+        }
+        let fresh = new.next().unwrap();
+        match store.append(vec![Fact::Punch(punch(fresh))]).await {
+            Ok(place) => taken += usize::from(place[0].new),
+            Err(_) => doubted.push(fresh),
+        }
+    }
+    assert!(refused > 0 && taken > 20 * doubted.len(), "{refused} {taken} {doubted:?}");
+    let again = store.append((0..2000).map(|n| Fact::Punch(punch(n))).collect()).await.unwrap();
+    assert!(again.iter().all(|place| !place.new));
+    let doubted = store.append(doubted.into_iter().map(|n| Fact::Punch(punch(n))).collect()).await.unwrap();
+    assert!(doubted.iter().all(|place| place.new));
     store.close().await;
 }
 

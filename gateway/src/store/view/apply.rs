@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::engine::ViewError;
 use super::keys::{self, SubjectKey};
-use super::outboxes::{advance, apply_job, apply_punch_step, drop_upload, enqueue_for, is_at_rest, put_upload};
-use super::rows::{self, LastSeen, LaterFact, PunchEntry, UploadEntry, VerdictKind, WorkerEntry};
+use super::outboxes::{apply_job, apply_punch_step, apply_registration, enqueue_for, withdraw};
+use super::rows::{self, LastSeen, Noted, PunchEntry, WorkerEntry};
 use super::staging::Staging;
 use crate::punch::*;
 use crate::store::dedup::DedupKey;
@@ -26,13 +26,16 @@ pub struct Placed<'f> {
     pub seq: Seq,
     pub at: Locus,
     pub fact: &'f Fact,
+    /// The view certainly has no fact that is the same.
+    pub is_new: bool,
 }
 
 impl Rules {
     /// Applies a whole fact other than an upload step, which is applied subject by subject.
     pub fn apply(&self, staging: &mut Staging, placed: &Placed) -> Result<(), ViewError> {
-        let Placed { seq, at, fact } = *placed;
+        let Placed { seq, at, fact, is_new } = *placed;
         match fact {
+            Fact::Punch(_) if !is_new && is_known(staging, fact)? => Ok(()),
             Fact::Punch(punch) => apply_punch(staging, seq, at, punch),
             Fact::Judgement(judgement) => self.apply_judgement(staging, seq, at, judgement),
             Fact::Upload(step) => (0..step.subjects.len())
@@ -40,6 +43,7 @@ impl Rules {
                 .and_then(|()| apply_job(staging, step)),
             Fact::Worker(worker) => self.apply_worker(staging, seq, at, worker),
             Fact::Gap(gap) => apply_gap(staging, seq, gap),
+            Fact::Quarantine(_) | Fact::Stranger(_) if !is_new && is_known(staging, fact)? => Ok(()),
             Fact::Quarantine(_) => apply_record(staging, seq, fact, |totals| totals.quarantined += 1),
             Fact::Stranger(_) => apply_record(staging, seq, fact, |totals| totals.strangers += 1),
             Fact::Adoption(adoption) => {
@@ -52,7 +56,7 @@ impl Rules {
                 Ok(())
             }
             Fact::DayHead(head) => {
-                staging.put(keys::day_head(head.last), &LaterFact { at });
+                staging.put(keys::day_head(head.last), &Noted { seq, at });
                 Ok(())
             }
         }
@@ -89,39 +93,33 @@ impl Rules {
         at: Locus,
         judgement: &Judgement,
     ) -> Result<(), ViewError> {
-        let Some(punch) = staging.get::<Seq>(&keys::punch(judgement.punch))? else { return Ok(()) };
-        let Some(mut entry) = staging.get::<PunchEntry>(&keys::row(punch))? else { return Ok(()) };
-        staging.put(keys::later_fact(punch, seq), &LaterFact { at });
+        let Some(punch) = staging.seq_of(judgement.punch)? else { return Ok(()) };
+        let Some(mut entry) = staging.take_punch(punch)? else { return Ok(()) };
+        staging.note(punch, &mut entry.judged, Noted { seq, at });
         let before = entry.row.judgement.replace(judgement.clone());
-        staging.put(keys::row(punch), &entry);
-        let row = entry.row;
+        if judgement.verdict == Verdict::Verified {
+            self.enqueue(staging, &mut entry)?;
+        } else {
+            for (platform, _) in &self.platforms {
+                withdraw(staging, platform, &mut entry)?;
+            }
+        }
+        let row = entry.row.clone();
+        staging.put_punch(entry)?;
 
         count_verdict(staging, before.as_ref(), judgement)?;
-        index_verdict(staging, &row, before.as_ref(), judgement);
+        index_verdict(staging, punch, before.as_ref(), judgement);
         if let Some(before) = &before {
             forget_presence(staging, &row, before)?;
         }
-        see_presence(staging, &row, judgement)?;
-        if judgement.verdict == Verdict::Verified { self.enqueue(staging, &row) } else { self.withdraw(staging, punch) }
+        see_presence(staging, &row, judgement)
     }
 
     /// Puts a verified punch into every outbox that wants it and has not had it yet.
-    fn enqueue(&self, staging: &mut Staging, row: &PunchRow) -> Result<(), ViewError> {
+    fn enqueue(&self, staging: &mut Staging, entry: &mut PunchEntry) -> Result<(), ViewError> {
         for (platform, first) in &self.platforms {
-            if first.is_none_or(|first| row.time >= first) {
-                enqueue_for(staging, platform, row)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes a punch that no longer counts out of every outbox, unless it has left already.
-    fn withdraw(&self, staging: &mut Staging, punch: Seq) -> Result<(), ViewError> {
-        let subject = SubjectKey::punch(punch);
-        for (platform, _) in &self.platforms {
-            let Some(entry) = staging.get::<UploadEntry>(&keys::upload(platform, &subject))? else { continue };
-            if is_at_rest(entry.row.state) {
-                drop_upload(staging, platform, punch, entry.row.state)?;
+            if first.is_none_or(|first| entry.row.time >= first) {
+                enqueue_for(staging, platform, entry)?;
             }
         }
         Ok(())
@@ -138,21 +136,27 @@ impl Rules {
         let Some(subject) = step.subjects.get(index) else { return Ok(()) };
         let Subject::Punch(id) = subject else {
             let Some(key) = SubjectKey::registration(subject) else { return Ok(()) };
-            let before = staging.get::<UploadEntry>(&keys::upload(&step.platform, &key))?.map(|entry| entry.row);
-            let row = advance(before.as_ref(), step);
-            put_upload(staging, &step.platform, &key, subject, before.map(|row| row.state), row);
-            return Ok(());
+            return apply_registration(staging, step, subject, &key);
         };
-        let Some(punch) = staging.get::<Seq>(&keys::punch(*id))? else { return Ok(()) };
-        staging.put(keys::later_fact(punch, placed.seq), &LaterFact { at: placed.at });
-        apply_punch_step(staging, step, subject, punch)
+        let Some(punch) = staging.seq_of(*id)? else { return Ok(()) };
+        let Some(mut entry) = staging.take_punch(punch)? else { return Ok(()) };
+        apply_punch_step(staging, step, Noted { seq: placed.seq, at: placed.at }, &mut entry)?;
+        staging.put_punch(entry)
     }
 }
 
+/// Whether the view has the same fact already: the ledger has it twice.
+fn is_known(staging: &Staging, fact: &Fact) -> Result<bool, ViewError> {
+    Ok(match DedupKey::of(fact) {
+        Some(DedupKey::Punch(id)) => staging.seq_of(id)?.is_some(),
+        Some(DedupKey::Record(digest)) => {
+            staging.contains(&keys::record(digest))? || staging.base().runs.find(&digest)?.is_some()
+        }
+        Some(DedupKey::Worker(..)) | None => false,
+    })
+}
+
 fn apply_punch(staging: &mut Staging, seq: Seq, at: Locus, punch: &Punch) -> Result<(), ViewError> {
-    if staging.contains(&keys::punch(punch.id))? {
-        return Ok(());
-    }
     let row = PunchRow {
         id: punch.id,
         seq,
@@ -165,10 +169,8 @@ fn apply_punch(staging: &mut Staging, seq: Seq, at: Locus, punch: &Punch) -> Res
         photo: punch.photo,
         judgement: None,
     };
-    staging.put(keys::punch(punch.id), &seq);
-    staging.put_bytes(keys::by_time(punch.time, seq), Vec::new());
     staging.put_bytes(keys::unjudged(seq), Vec::new());
-    staging.put(keys::row(seq), &PunchEntry { at, row });
+    staging.put_punch(PunchEntry { at, row, judged: Vec::new(), uploads: Vec::new() })?;
     count(staging, |totals| {
         totals.punches += 1;
         totals.unjudged += 1;
@@ -198,22 +200,14 @@ fn count_verdict(staging: &mut Staging, before: Option<&Judgement>, now: &Judgem
     })
 }
 
-fn index_verdict(staging: &mut Staging, row: &PunchRow, before: Option<&Judgement>, now: &Judgement) {
-    let seq = row.seq;
+fn index_verdict(staging: &mut Staging, punch: Seq, before: Option<&Judgement>, now: &Judgement) {
     match before.map(|before| before.verdict) {
-        None => staging.delete(keys::unjudged(seq)),
-        Some(Verdict::Held(_)) => staging.delete(keys::held(seq)),
+        None => staging.delete(keys::unjudged(punch)),
+        Some(Verdict::Held(_)) => staging.delete(keys::held(punch)),
         Some(Verdict::Verified | Verdict::Rejected(_)) => {}
     }
     if let Verdict::Held(_) = now.verdict {
-        staging.put_bytes(keys::held(seq), Vec::new());
-    }
-    if let Some(worker) = before.and_then(|before| before.worker.as_ref()) {
-        staging.delete(keys::by_worker(worker, row.time, seq));
-    }
-    if let Some(worker) = &now.worker {
-        let kind = VerdictKind::of(now.verdict);
-        staging.put_bytes(keys::by_worker(worker, row.time, seq), vec![kind.byte()]);
+        staging.put_bytes(keys::held(punch), Vec::new());
     }
 }
 
@@ -224,12 +218,7 @@ fn forget_presence(staging: &mut Staging, row: &PunchRow, before: &Judgement) ->
     if staging.get::<LastSeen>(&key)?.is_none_or(|last| last.seq != row.seq) {
         return Ok(());
     }
-    let verified = [VerdictKind::Verified.byte()];
-    let last = staging.last_with(&keys::of_worker(worker), &verified)?;
-    let last = match last.as_deref().and_then(keys::trailing_seq) {
-        Some(seq) => staging.get::<PunchEntry>(&keys::row(seq))?,
-        None => None,
-    };
+    let last = staging.last_verified(worker)?;
     match last.and_then(|entry| presence(&entry.row).map(|presence| LastSeen { seq: entry.row.seq, presence })) {
         Some(last) => staging.put(key, &last),
         None => staging.delete(key),
@@ -286,10 +275,6 @@ fn apply_record(
     change: impl FnOnce(&mut Totals),
 ) -> Result<(), ViewError> {
     let Some(DedupKey::Record(digest)) = DedupKey::of(fact) else { return Ok(()) };
-    let key = keys::record(digest);
-    if staging.contains(&key)? {
-        return Ok(());
-    }
-    staging.put(key, &seq);
+    staging.put(keys::record(digest), &seq);
     count(staging, change)
 }

@@ -28,6 +28,14 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// How many views that were moved aside are kept.
 const KEPT_ASIDE: usize = 2;
 
+/// Of the two parts of a view, sled's; the other is [`history_dir`].
+const SLED: &str = "sled";
+
+/// Where the runs of a view are.
+pub fn history_dir(view: &Path) -> PathBuf {
+    view.join("history")
+}
+
 /// Why the view cannot be used as it is. Nothing is lost by it: the ledger has everything.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
@@ -39,12 +47,16 @@ pub enum ViewError {
     Panicked(String),
     #[error("a row of the view is unreadable")]
     Row,
+    #[error("the history is damaged: {0}")]
+    History(String),
     #[error("the view does not agree with the ledger: {0}")]
     Disagrees(String),
     #[error("the view knows facts up to {applied}, which the ledger does not have")]
     Ahead { applied: Seq },
     #[error("the view is not open")]
     NotOpen,
+    #[error("the view is being built again and may come to have the same; nobody can tell yet")]
+    NotYet,
 }
 
 impl ViewError {
@@ -62,9 +74,11 @@ impl ViewError {
             ViewError::Sled(_)
             | ViewError::Panicked(_)
             | ViewError::Row
+            | ViewError::History(_)
             | ViewError::Disagrees(_)
             | ViewError::Ahead { .. }
-            | ViewError::NotOpen => false,
+            | ViewError::NotOpen
+            | ViewError::NotYet => false,
         }
     }
 }
@@ -81,9 +95,13 @@ impl Engine {
     /// Opens the view in `dir`, or creates an empty one.
     pub fn open(dir: &Path) -> Result<Engine, ViewError> {
         create_if_missing(dir)?;
-        remove_unfinished_snapshots(dir)?;
-        let db = open_guarded(dir)?;
-        let data = File::open(dir.join("db"))?;
+        let sled = dir.join(SLED);
+        if !sled.exists() || !history_dir(dir).exists() {
+            return Err(ViewError::Disagrees("a part of it is missing".to_owned()));
+        }
+        remove_unfinished_snapshots(&sled)?;
+        let db = open_guarded(&sled)?;
+        let data = File::open(sled.join("db"))?;
         Ok(Engine { db, data, unsynced: 0 })
     }
 
@@ -157,15 +175,18 @@ fn create_if_missing(dir: &Path) -> Result<(), ViewError> {
     if dir.exists() {
         return Ok(());
     }
-    let db = open_guarded(&new)?;
+    let sled = new.join(SLED);
+    fs::create_dir_all(history_dir(&new))?;
+    let db = open_guarded(&sled)?;
     db.flush()?;
     drop(db);
     // The lock of a dropped handle may linger; it hinders nothing here, and the opening below retries.
     for name in ["conf", "db"] {
-        File::open(new.join(name))?.sync_all()?;
+        File::open(sled.join(name))?.sync_all()?;
     }
-    sync_dir(&new.join("blobs"))?;
-    sync_dir(&new)?;
+    for dir in [&sled.join("blobs"), &sled, &history_dir(&new), &new] {
+        sync_dir(dir)?;
+    }
     fs::rename(&new, dir)?;
     sync_dir(dir.parent().unwrap_or(Path::new(".")))?;
     Ok(())

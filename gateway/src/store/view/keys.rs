@@ -7,16 +7,14 @@
 //! Z                              sequence of the last restoration from a backup
 //! N                              the platforms of the last opening
 //! C platform                     counters of one platform
-//! p punch-id                     → sequence of the punch
-//! s seq                          → the punch's row
-//! t time seq                     punches by time
-//! w worker time seq              → verdict kind: judged punches by worker and time
+//! s seq                          → the punch: everything that is said of it
+//! e seq seq                      punch, first fact → facts of the punch that no longer fit in its row
 //! l worker                       → the worker's last verified punch
 //! u seq                          punches without a judgement
 //! h seq                          held punches
-//! e seq seq                      punch, later fact → where that fact stands
 //! x digest                       → sequence of a stranger, quarantined record or damage report
-//! U platform subject             → where the subject stands with the platform
+//! H seq                          the first sequence of a run → the run
+//! U platform subject             → where a registration stands with the platform
 //! F platform state subject       subjects in every state but queued and confirmed
 //! O platform seq                 → outbox
 //! W worker                       → the worker on the roster
@@ -26,6 +24,9 @@
 //! g seq                          → gap
 //! d seq                          → where the head stands that closed the day up to this fact
 //! ```
+//!
+//! Rows `s e x` of a punch or record that is in a run ([`super::history`]) are there; an `s` that is here all the same
+//! is newer.
 //!
 //! Numbers are big-endian and times have their sign bit flipped, so that bytes sort like values. A subject that is a
 //! punch is keyed by its sequence and sorts after all registrations.
@@ -73,10 +74,6 @@ impl Builder {
         self
     }
 
-    fn time(self, time: UnixMs) -> Builder {
-        self.bytes(&((time.0 as u64) ^ (1 << 63)).to_be_bytes())
-    }
-
     fn seq(self, seq: Seq) -> Builder {
         self.bytes(&seq.0.to_be_bytes())
     }
@@ -98,16 +95,15 @@ pub fn after(prefix: &[u8]) -> Key {
 }
 
 pub fn platform(name: &PlatformName) -> Key {
-    Builder::new(b'C').text(name.as_str()).0
+    Builder(platforms()).text(name.as_str()).0
 }
 
-pub fn punch(id: PunchId) -> Key {
-    Builder::new(b'p').bytes(&id.0).0
+pub fn platforms() -> Key {
+    Builder::new(b'C').0
 }
 
-/// The beginnings of the keys of punches and other records.
-pub fn records() -> [&'static [u8]; 2] {
-    [b"p", b"x"]
+pub fn records() -> Key {
+    Builder::new(b'x').0
 }
 
 /// The digest in the key of a punch or another record.
@@ -115,24 +111,15 @@ pub fn digest(key: &[u8]) -> Option<&[u8; 16]> {
     key.get(1..)?.try_into().ok()
 }
 
+/// Length of the key of a punch.
+pub const ROW_BYTES: usize = 9;
+
 pub fn row(seq: Seq) -> Key {
     Builder::new(b's').seq(seq).0
 }
 
 pub fn rows() -> Key {
     Builder::new(b's').0
-}
-
-pub fn by_time(time: UnixMs, seq: Seq) -> Key {
-    Builder::new(b't').time(time).seq(seq).0
-}
-
-pub fn by_worker(worker: &WorkerId, time: UnixMs, seq: Seq) -> Key {
-    Builder::new(b'w').text(worker.as_str()).time(time).seq(seq).0
-}
-
-pub fn of_worker(worker: &WorkerId) -> Key {
-    Builder::new(b'w').text(worker.as_str()).0
 }
 
 pub fn presence(worker: &WorkerId) -> Key {
@@ -151,12 +138,20 @@ pub fn held(seq: Seq) -> Key {
     Builder::new(b'h').seq(seq).0
 }
 
-pub fn later_fact(punch: Seq, fact: Seq) -> Key {
-    Builder::new(b'e').seq(punch).seq(fact).0
+pub fn note(punch: Seq, first: Seq) -> Key {
+    Builder(notes(punch)).seq(first).0
 }
 
-pub fn later_facts(punch: Seq) -> Key {
+pub fn notes(punch: Seq) -> Key {
     Builder::new(b'e').seq(punch).0
+}
+
+pub fn run(first: Seq) -> Key {
+    Builder::new(b'H').seq(first).0
+}
+
+pub fn runs() -> Key {
+    Builder::new(b'H').0
 }
 
 pub fn record(digest: [u8; 16]) -> Key {
@@ -164,12 +159,18 @@ pub fn record(digest: [u8; 16]) -> Key {
 }
 
 /// The part of a key that names a subject.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SubjectKey(pub Key);
 
 impl SubjectKey {
     pub fn punch(seq: Seq) -> SubjectKey {
         SubjectKey(Builder::new(b'p').seq(seq).0)
+    }
+
+    /// The sequence of a punch; `None` for a registration.
+    pub fn as_punch(&self) -> Option<Seq> {
+        let (mark, seq) = self.0.split_first()?;
+        (*mark == b'p').then(|| trailing_seq(seq)).flatten().filter(|_| seq.len() == 8)
     }
 
     /// `None` for a punch, which is keyed by its sequence.
@@ -191,11 +192,6 @@ pub fn upload(platform: &PlatformName, subject: &SubjectKey) -> Key {
 
 pub fn uploads(platform: &PlatformName) -> Key {
     Builder::new(b'U').text(platform.as_str()).0
-}
-
-/// The beginning of the keys of a platform's punches among its uploads.
-pub fn punch_uploads(platform: &PlatformName) -> Key {
-    Builder(uploads(platform)).bytes(b"p").0
 }
 
 pub fn in_state(platform: &PlatformName, state: UploadState, subject: &SubjectKey) -> Key {

@@ -3,24 +3,24 @@
 use super::apply::presence;
 use super::engine::ViewError;
 use super::keys::{self, SubjectKey};
-use super::rows::{self, PlatformEntry, PunchEntry, UploadEntry};
+use super::rows::{self, Noted, PlatformEntry, PunchEntry, PunchUpload, UploadEntry};
 use super::staging::Staging;
 use crate::punch::*;
 use crate::store::{Outgoing, Presence, PunchRow, UploadRow};
 
 /// Puts a verified punch into one outbox. A punch that this platform has had is left alone, but while it waits there
 /// it leaves as it was judged last.
-pub fn enqueue_for(staging: &mut Staging, platform: &PlatformName, row: &PunchRow) -> Result<(), ViewError> {
-    let Some(outgoing) = outgoing(row) else { return Ok(()) };
-    let subject = SubjectKey::punch(row.seq);
-    let before = staging.get::<UploadEntry>(&keys::upload(platform, &subject))?;
-    if before.as_ref().is_some_and(|entry| !is_at_rest(entry.row.state)) {
+pub fn enqueue_for(staging: &mut Staging, platform: &PlatformName, entry: &mut PunchEntry) -> Result<(), ViewError> {
+    let Some(outgoing) = outgoing(&entry.row) else { return Ok(()) };
+    let before = entry.upload(platform);
+    if before.is_some_and(|upload| !is_at_rest(upload.row.state)) {
         return Ok(());
     }
-    staging.put(keys::outgoing(platform, row.seq), &outgoing);
+    staging.put(keys::outgoing(platform, entry.row.seq), &outgoing);
     if before.is_none() {
-        let queued = UploadRow::queued(row.judgement.as_ref().map_or(row.received_at, |judgement| judgement.at));
-        put_upload(staging, platform, &subject, &Subject::Punch(row.id), None, queued);
+        let judgement = entry.row.judgement.as_ref();
+        let queued = UploadRow::queued(judgement.map_or(entry.row.received_at, |judgement| judgement.at));
+        entry.uploads.push(PunchUpload { platform: platform.clone(), row: queued, steps: Vec::new() });
         count_platform(staging, platform, |counts| counts.open += 1)?;
     }
     Ok(())
@@ -48,25 +48,43 @@ pub fn is_at_rest(state: UploadState) -> bool {
 pub fn apply_punch_step(
     staging: &mut Staging,
     step: &UploadStep,
-    subject: &Subject,
-    punch: Seq,
+    fact: Noted,
+    entry: &mut PunchEntry,
 ) -> Result<(), ViewError> {
-    let key = SubjectKey::punch(punch);
-    let before = staging.get::<UploadEntry>(&keys::upload(&step.platform, &key))?.map(|entry| entry.row);
+    let punch = entry.row.seq;
+    let at = entry.uploads.iter().position(|upload| upload.platform == step.platform);
+    let (before, mut steps) = match at.map(|at| entry.uploads.swap_remove(at)) {
+        Some(before) => (Some(before.row), before.steps),
+        None => (None, Vec::new()),
+    };
+    staging.note(punch, &mut steps, fact);
     let row = advance(before.as_ref(), step);
     let (old, new) = (before.map(|row| row.state), row.state);
-    put_upload(staging, &step.platform, &key, subject, old, row);
+    entry.uploads.push(PunchUpload { platform: step.platform.clone(), row, steps });
+    index_state(staging, &step.platform, &SubjectKey::punch(punch), old, new);
     count_receipt(staging, &step.platform, old, new)?;
     if new.is_settled() {
         return leave_outbox(staging, &step.platform, punch);
     }
-    let entry = staging.get::<PunchEntry>(&keys::row(punch))?;
-    match entry.and_then(|entry| outgoing(&entry.row)) {
+    match outgoing(&entry.row) {
         Some(outgoing) => enter_outbox(staging, &step.platform, &outgoing, new),
         // It was judged again while it was on its way, and came back.
-        None if is_at_rest(new) => drop_upload(staging, &step.platform, punch, new),
-        None => Ok(()),
+        None => withdraw(staging, &step.platform, entry),
     }
+}
+
+/// Takes a punch that does not count out of one outbox, unless it has left already.
+pub fn withdraw(staging: &mut Staging, platform: &PlatformName, entry: &mut PunchEntry) -> Result<(), ViewError> {
+    let is_meant = |upload: &PunchUpload| upload.platform == *platform && is_at_rest(upload.row.state);
+    let Some(at) = entry.uploads.iter().position(is_meant) else { return Ok(()) };
+    let punch = entry.row.seq;
+    let upload = entry.uploads.swap_remove(at);
+    // The platform is forgotten, and the story keeps the steps.
+    staging.put_notes(punch, &upload.steps);
+    if is_indexed(upload.row.state) {
+        staging.delete(keys::in_state(platform, upload.row.state, &SubjectKey::punch(punch)));
+    }
+    leave_outbox(staging, platform, punch)
 }
 
 /// A subject's row after a step.
@@ -107,37 +125,38 @@ fn is_indexed(state: UploadState) -> bool {
     }
 }
 
-/// Writes a subject's row and keeps the index of states right.
-pub fn put_upload(
+/// Applies an upload step to a registration.
+pub fn apply_registration(
+    staging: &mut Staging,
+    step: &UploadStep,
+    subject: &Subject,
+    key: &SubjectKey,
+) -> Result<(), ViewError> {
+    let at = keys::upload(&step.platform, key);
+    let before = staging.get::<UploadEntry>(&at)?.map(|entry| entry.row);
+    let row = advance(before.as_ref(), step);
+    index_state(staging, &step.platform, key, before.map(|row| row.state), row.state);
+    staging.put(at, &UploadEntry { subject: subject.clone(), row });
+    Ok(())
+}
+
+/// Keeps the index of states right.
+fn index_state(
     staging: &mut Staging,
     platform: &PlatformName,
     key: &SubjectKey,
-    subject: &Subject,
     before: Option<UploadState>,
-    row: UploadRow,
+    now: UploadState,
 ) {
-    if let Some(before) = before.filter(|before| is_indexed(*before) && *before != row.state) {
+    if before == Some(now) {
+        return;
+    }
+    if let Some(before) = before.filter(|before| is_indexed(*before)) {
         staging.delete(keys::in_state(platform, before, key));
     }
-    if is_indexed(row.state) && before != Some(row.state) {
-        staging.put_bytes(keys::in_state(platform, row.state, key), Vec::new());
+    if is_indexed(now) {
+        staging.put_bytes(keys::in_state(platform, now, key), Vec::new());
     }
-    staging.put(keys::upload(platform, key), &UploadEntry { subject: subject.clone(), row });
-}
-
-/// Forgets that a punch was ever meant for a platform.
-pub fn drop_upload(
-    staging: &mut Staging,
-    platform: &PlatformName,
-    punch: Seq,
-    state: UploadState,
-) -> Result<(), ViewError> {
-    let key = SubjectKey::punch(punch);
-    if is_indexed(state) {
-        staging.delete(keys::in_state(platform, state, &key));
-    }
-    staging.delete(keys::upload(platform, &key));
-    leave_outbox(staging, platform, punch)
 }
 
 /// While it is on its way it stays as it was sent; at rest it waits as it was judged last.
@@ -204,7 +223,7 @@ fn count_platform(
     change: impl FnOnce(&mut PlatformEntry),
 ) -> Result<(), ViewError> {
     let key = keys::platform(platform);
-    let mut counts = staging.get::<PlatformEntry>(&key)?.unwrap_or_default();
+    let mut counts = staging.get(&key)?.unwrap_or_else(|| PlatformEntry::new(platform));
     change(&mut counts);
     staging.put(key, &counts);
     Ok(())

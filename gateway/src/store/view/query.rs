@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::engine::ViewError;
 use super::keys::{self, Key, SubjectKey};
-use super::rows::{self, LastSeen, LaterFact, PlatformEntry, PunchEntry, UploadEntry, VerdictKind};
+use super::merged::Merged;
+use super::rows::{self, LastSeen, PlatformEntry, UploadEntry};
 use super::{apply, listing};
 use crate::punch::*;
 use crate::store::ledger::reader::{Locus, PlacedFrame, read_frame};
@@ -31,13 +32,13 @@ impl View {
     }
 
     /// What is there now.
-    pub(super) fn glance<T: Default>(&self, query: impl Fn(&sled::Tree) -> Answer<T>) -> T {
+    pub(super) fn glance<T: Default>(&self, query: impl Fn(&Merged) -> Answer<T>) -> T {
         self.ask(query).unwrap_or_default()
     }
 
     /// The whole truth, if need be later: what follows from it may be a deed, so nothing is no answer. Only a store that
     /// is being closed says nothing.
-    pub(super) fn settled<T: Default>(&self, query: impl Fn(&sled::Tree) -> Answer<T>) -> T {
+    pub(super) fn settled<T: Default>(&self, query: impl Fn(&Merged) -> Answer<T>) -> T {
         while self.shared.wait_caught_up() {
             if let Some(answer) = self.ask(&query) {
                 return answer;
@@ -46,9 +47,17 @@ impl View {
         T::default()
     }
 
-    fn ask<T>(&self, query: impl Fn(&sled::Tree) -> Answer<T>) -> Option<T> {
-        let tree = self.shared.tree()?;
-        let error = match catch_unwind(AssertUnwindSafe(|| query(&tree))) {
+    fn ask<T>(&self, query: impl Fn(&Merged) -> Answer<T>) -> Option<T> {
+        let sources = self.shared.sources()?;
+        let outcome = loop {
+            let merged = sources.merged();
+            let outcome = catch_unwind(AssertUnwindSafe(|| query(&merged)));
+            // Rows may have gone from sled into a run that was not looked into.
+            if sources.is_current(&merged) {
+                break outcome;
+            }
+        };
+        let error = match outcome {
             Ok(Ok(answer)) => return Some(answer),
             Ok(Err(error)) => error,
             Err(panic) => ViewError::panicked(&*panic),
@@ -59,7 +68,7 @@ impl View {
     }
 
     pub fn punch(&self, id: PunchId) -> Option<PunchRow> {
-        self.glance(|tree| Ok(entry_of(tree, id)?.map(|entry| entry.row)))
+        self.glance(|view| Ok(view.entry_of(id)?.map(|entry| entry.row.clone())))
     }
 
     /// A listing in order of ledger sequence.
@@ -67,30 +76,36 @@ impl View {
     /// A page may hold fewer than `limit` punches and still have a next one: no page costs more than a bounded walk.
     pub fn punches(&self, filter: &PunchFilter, cursor: Option<&str>, limit: usize) -> Page<PunchRow> {
         let after = Seq(cursor.and_then(|cursor| cursor.parse().ok()).unwrap_or(0));
-        self.glance(|tree| listing::punches(tree, filter, after, limit))
+        self.glance(|view| listing::punches(view, filter, after, limit))
     }
 
     /// The most recent punches, newest first.
     pub fn latest(&self, limit: usize) -> Vec<PunchRow> {
-        self.glance(|tree| {
-            let rows = tree.scan_prefix(keys::rows()).rev().take(limit);
-            rows.map(|entry| Ok(decode::<PunchEntry>(&entry?.1)?.row)).collect()
+        self.glance(|view| {
+            let mut rows = BTreeMap::new();
+            for seq in view.live.latest(limit) {
+                rows.extend(view.newer(seq)?.map(|entry| (seq, entry.row.clone())));
+            }
+            if rows.len() < limit || rows.first_key_value().is_some_and(|(seq, _)| *seq <= view.runs.through()) {
+                for archived in view.runs.latest(limit)? {
+                    rows.entry(archived.seq()).or_insert(archived.entry.row);
+                }
+            }
+            Ok(rows.into_values().rev().take(limit).collect())
         })
     }
 
     pub fn story(&self, id: PunchId) -> Option<Story> {
-        self.glance(|tree| {
-            let Some(entry) = entry_of(tree, id)? else { return Ok(None) };
+        self.glance(|view| {
+            let Some(entry) = view.entry_of(id)? else { return Ok(None) };
             let Some((frame, Fact::Punch(punch))) = self.fact(entry.at)? else { return Ok(None) };
+            let facts = view.facts_of(&entry)?;
             let place = place(&frame);
-            let mut story = Story { row: entry.row, punch, place, judgements: Vec::new(), uploads: Vec::new() };
-            for later in tree.scan_prefix(keys::later_facts(story.row.seq)) {
-                let (key, bytes) = later?;
-                let LaterFact { at } = decode(&bytes)?;
-                let seq = keys::trailing_seq(&key).ok_or(ViewError::Row)?;
-                match self.fact(at)? {
-                    Some((_, Fact::Judgement(judgement))) => story.judgements.push((seq, judgement)),
-                    Some((_, Fact::Upload(step))) => story.uploads.push((seq, step)),
+            let mut story = Story { row: entry.row.clone(), punch, place, judgements: Vec::new(), uploads: Vec::new() };
+            for noted in facts {
+                match self.fact(noted.at)? {
+                    Some((_, Fact::Judgement(judgement))) => story.judgements.push((noted.seq, judgement)),
+                    Some((_, Fact::Upload(step))) => story.uploads.push((noted.seq, step)),
                     // Damaged since, or nothing that is told of a punch.
                     Some(_) | None => {}
                 }
@@ -106,24 +121,25 @@ impl View {
 
     /// Punches without any judgement, oldest first, whole.
     pub fn unjudged(&self, limit: usize) -> Vec<Punch> {
-        let punches = self.settled(|tree| self.whole(tree, keys::unjudged(Seq(0)), b"u", limit));
+        let punches = self.settled(|view| self.whole(view, keys::unjudged(Seq(0)), b"u", limit));
         punches.into_iter().map(|(_, punch)| punch).collect()
     }
 
     /// Held punches after `after`, oldest first, whole.
     pub fn held(&self, after: Seq, limit: usize) -> Vec<(Seq, Punch)> {
-        self.settled(|tree| self.whole(tree, keys::held(Seq(after.0.saturating_add(1))), b"h", limit))
+        self.settled(|view| self.whole(view, keys::held(Seq(after.0.saturating_add(1))), b"h", limit))
     }
 
     /// The punches that an index names from `from` on, from the ledger.
-    fn whole(&self, tree: &sled::Tree, from: Key, index: &[u8], limit: usize) -> Answer<Vec<(Seq, Punch)>> {
+    fn whole(&self, view: &Merged, from: Key, index: &[u8], limit: usize) -> Answer<Vec<(Seq, Punch)>> {
         let mut punches = Vec::new();
-        for key in tree.range(from..keys::after(index)).keys() {
+        let mut entries = view.entries();
+        for row in view.live.range(from, &keys::after(index)) {
             if punches.len() >= limit {
                 break;
             }
-            let Some(seq) = keys::trailing_seq(&key?) else { continue };
-            let Some(entry) = get::<PunchEntry>(tree, &keys::row(seq))? else { continue };
+            let Some(seq) = keys::trailing_seq(&row?.0) else { continue };
+            let Some(entry) = entries.get(seq)? else { continue };
             if let Some((_, Fact::Punch(punch))) = self.fact(entry.at)? {
                 punches.push((seq, punch));
             }
@@ -133,25 +149,45 @@ impl View {
 
     /// Verified punches of a worker with punch times in `from..=to`, oldest first.
     pub fn verified_of(&self, worker: &WorkerId, from: UnixMs, to: UnixMs) -> Vec<Presence> {
-        self.settled(|tree| {
-            let range = keys::by_worker(worker, from, Seq(0))..=keys::by_worker(worker, to, Seq(u64::MAX));
-            verified(tree, range).collect()
+        self.settled(|view| {
+            let mut found = Vec::new();
+            for seq in view.live.by_worker(worker, from, to) {
+                found.extend(view.newer(seq)?.filter(|entry| entry.is_verified(worker)));
+            }
+            found.extend(view.runs.verified_of(worker, from, to, |seq| view.newer(seq))?);
+            found.sort_by_key(|punch| punch.place_in_time());
+            found.dedup_by_key(|entry| entry.row.seq);
+            Ok(found.iter().filter_map(|entry| apply::presence(&entry.row)).collect())
         })
     }
 
     /// The worker's latest verified punch before `time`.
     pub fn last_verified_before(&self, worker: &WorkerId, time: UnixMs) -> Option<Presence> {
-        self.settled(|tree| {
-            let range = keys::of_worker(worker)..=keys::by_worker(worker, time.plus_ms(-1), Seq(u64::MAX));
-            verified(tree, range).next_back().transpose()
+        self.settled(|view| {
+            // Most are asked for the time after their last punch.
+            match view.live.get::<LastSeen>(&keys::presence(worker))? {
+                Some(last) if last.presence.time >= time => {}
+                last => return Ok(last.map(|last| last.presence)),
+            }
+            let to = time.plus_ms(-1);
+            let mut last = None;
+            for seq in view.live.by_worker(worker, UnixMs(i64::MIN), to).into_iter().rev() {
+                last = view.newer(seq)?.filter(|entry| entry.is_verified(worker));
+                if last.is_some() {
+                    break;
+                }
+            }
+            let archived = view.runs.last_verified(worker, to, |seq| view.newer(seq))?;
+            let last = last.into_iter().chain(archived).max_by_key(|punch| punch.place_in_time());
+            Ok(last.and_then(|entry| apply::presence(&entry.row)))
         })
     }
 
     /// Every worker's last verified punch (by punch time) at or after `since`.
     pub fn presences(&self, since: UnixMs) -> Vec<Presence> {
-        self.settled(|tree| {
+        self.settled(|Merged { live, .. }| {
             let mut presences = Vec::new();
-            for entry in tree.scan_prefix(keys::presences()) {
+            for entry in live.prefix(keys::presences()) {
                 let LastSeen { seq: _, presence } = decode(&entry?.1)?;
                 if presence.time >= since {
                     presences.push(presence);
@@ -163,16 +199,16 @@ impl View {
 
     /// Verified punches without a receipt of this platform, in ledger order, after `after`.
     pub fn outbox(&self, platform: &PlatformName, after: Seq, limit: usize) -> Vec<(Outgoing, UploadRow)> {
-        self.settled(|tree| {
+        self.settled(|view| {
             let from = keys::outgoing(platform, Seq(after.0.saturating_add(1)));
+            let mut entries = view.entries();
             let mut outbox = Vec::new();
-            for entry in tree.range(from..keys::after(&keys::outbox(platform))).take(limit) {
-                let outgoing: Outgoing = decode(&entry?.1)?;
-                let key = keys::upload(platform, &SubjectKey::punch(outgoing.seq));
+            for row in view.live.range(from, &keys::after(&keys::outbox(platform))).take(limit) {
+                let outgoing: Outgoing = decode(&row?.1)?;
+                let Some(entry) = entries.get(outgoing.seq)? else { continue };
                 // A receipt may have come between the two reads.
-                let Some(entry) = get::<UploadEntry>(tree, &key)? else { continue };
-                if !entry.row.state.is_settled() {
-                    outbox.push((outgoing, entry.row));
+                if let Some(upload) = entry.upload(platform).filter(|upload| !upload.row.state.is_settled()) {
+                    outbox.push((outgoing, upload.row.clone()));
                 }
             }
             Ok(outbox)
@@ -180,36 +216,33 @@ impl View {
     }
 
     pub fn upload(&self, platform: &PlatformName, subject: &Subject) -> Option<UploadRow> {
-        self.settled(|tree| {
-            let key = match subject {
-                Subject::Punch(id) => get::<Seq>(tree, &keys::punch(*id))?.map(SubjectKey::punch),
-                Subject::Employer(_)
-                | Subject::Team(_)
-                | Subject::Worker(_)
-                | Subject::Entry(..)
-                | Subject::Exit(..) => SubjectKey::registration(subject),
-            };
-            let Some(key) = key else { return Ok(None) };
-            Ok(get::<UploadEntry>(tree, &keys::upload(platform, &key))?.map(|entry| entry.row))
+        self.settled(|view| {
+            if let Subject::Punch(id) = subject {
+                let entry = view.entry_of(*id)?;
+                return Ok(entry.and_then(|entry| entry.upload(platform).map(|upload| upload.row.clone())));
+            }
+            let Some(key) = SubjectKey::registration(subject) else { return Ok(None) };
+            let entry: Option<UploadEntry> = view.live.get(&keys::upload(platform, &key))?;
+            Ok(entry.map(|entry| entry.row))
         })
     }
 
     /// Subjects of this platform that are `Sending`, `Accepted` or `Unknown`: what a restarted courier must settle.
     pub fn uploads_in_flight(&self, platform: &PlatformName) -> Vec<(Subject, UploadRow)> {
-        self.settled(|tree| {
+        self.settled(|view| {
             let mut found = BTreeMap::new();
             for state in [UploadState::Sending, UploadState::Accepted, UploadState::Unknown] {
-                found.extend(listing::in_state(tree, platform, state)?);
+                found.extend(listing::in_state(view, platform, state)?);
             }
-            Ok(found.into_values().map(|entry| (entry.subject, entry.row)).collect())
+            Ok(found.into_values().collect())
         })
     }
 
     /// Subjects of this platform other than punches (registrations), with their state.
     pub fn registrations(&self, platform: &PlatformName) -> Vec<(Subject, UploadRow)> {
-        self.settled(|tree| {
-            let entries = tree.range(keys::uploads(platform)..keys::punch_uploads(platform));
-            entries.map(|entry| decode::<UploadEntry>(&entry?.1).map(|entry| (entry.subject, entry.row))).collect()
+        self.settled(|Merged { live, .. }| {
+            let rows = live.prefix(keys::uploads(platform));
+            rows.map(|row| decode::<UploadEntry>(&row?.1).map(|entry| (entry.subject, entry.row))).collect()
         })
     }
 
@@ -223,19 +256,19 @@ impl View {
         limit: usize,
     ) -> Page<(Subject, UploadRow)> {
         let after = cursor.and_then(|cursor| hex::decode(cursor).ok()).map(SubjectKey);
-        self.glance(|tree| listing::uploads(tree, platform, state, after.as_ref(), limit))
+        self.glance(|view| listing::uploads(view, platform, state, after.as_ref(), limit))
     }
 
     /// Punches before this one may have been uploaded without the ledger knowing: it was restored from a backup then.
     pub fn unsure_before(&self) -> Option<Seq> {
-        let recorded = self.settled(|tree| get(tree, keys::RESTORATION));
+        let recorded = self.settled(|Merged { live, .. }| live.get(keys::RESTORATION));
         recorded.max(self.shared.restored)
     }
 
     pub fn depth(&self, platform: &PlatformName) -> Depth {
-        self.glance(|tree| {
-            let counts: PlatformEntry = get(tree, &keys::platform(platform))?.unwrap_or_default();
-            let first = tree.scan_prefix(keys::outbox(platform)).next().transpose()?;
+        self.glance(|Merged { live, .. }| {
+            let counts = live.get(&keys::platform(platform))?.unwrap_or_else(|| PlatformEntry::new(platform));
+            let first = live.prefix(keys::outbox(platform)).next().transpose()?;
             let oldest = first.map(|(_, bytes)| decode::<Outgoing>(&bytes)).transpose()?;
             Ok(Depth {
                 open: counts.open,
@@ -248,9 +281,9 @@ impl View {
 
     /// The highest job number of this platform in the ledger; 0 when there is none.
     pub fn last_job(&self, platform: &PlatformName) -> JobId {
-        JobId(self.settled(|tree| {
-            let counts: PlatformEntry = get(tree, &keys::platform(platform))?.unwrap_or_default();
-            Ok(counts.last_job)
+        JobId(self.settled(|Merged { live, .. }| {
+            let counts: Option<PlatformEntry> = live.get(&keys::platform(platform))?;
+            Ok(counts.map_or(0, |counts| counts.last_job))
         }))
     }
 
@@ -258,8 +291,8 @@ impl View {
     pub fn adoptions(&self) -> Vec<Adoption> {
         let not_applied = self.shared.adoptions().unwrap_or_default();
         let mut adoptions: BTreeMap<String, Adoption> = self
-            .glance(|tree| {
-                tree.scan_prefix(keys::adoptions()).map(|entry| decode(&entry?.1)).collect::<Answer<Vec<Adoption>>>()
+            .glance(|Merged { live, .. }| {
+                live.prefix(keys::adoptions()).map(|entry| decode(&entry?.1)).collect::<Answer<Vec<Adoption>>>()
             })
             .into_iter()
             .map(|adoption| (adoption.serial.clone(), adoption))
@@ -270,9 +303,9 @@ impl View {
 
     /// The latest gaps, newest first.
     pub fn gaps(&self, limit: usize) -> Vec<(Seq, Gap)> {
-        self.glance(|tree| {
+        self.glance(|Merged { live, .. }| {
             let mut gaps = Vec::new();
-            for entry in tree.scan_prefix(keys::gaps()).rev().take(limit) {
+            for entry in live.range_back(keys::gaps(), &keys::after(&keys::gaps())).take(limit) {
                 let (key, bytes) = entry?;
                 gaps.push((keys::trailing_seq(&key).ok_or(ViewError::Row)?, decode(&bytes)?));
             }
@@ -282,7 +315,7 @@ impl View {
 
     /// Punches in the ledger, and how many of them are in which verdict kind (`unjudged` among them).
     pub fn totals(&self) -> Totals {
-        self.glance(|tree| Ok(get(tree, keys::TOTALS)?.unwrap_or_default()))
+        self.glance(|Merged { live, .. }| Ok(live.get(keys::TOTALS)?.unwrap_or_default()))
     }
 }
 
@@ -294,37 +327,6 @@ fn place(frame: &PlacedFrame) -> Place {
         hash: frame.hash(),
         previous_hash: frame.header.previous,
     }
-}
-
-fn verified(
-    tree: &sled::Tree,
-    range: impl std::ops::RangeBounds<Key>,
-) -> impl DoubleEndedIterator<Item = Answer<Presence>> {
-    let judged = tree.range(range);
-    judged.filter_map(|entry| {
-        let (key, kind) = match entry {
-            Ok(entry) => entry,
-            Err(error) => return Some(Err(error.into())),
-        };
-        if *kind != [VerdictKind::Verified.byte()] {
-            return None;
-        }
-        let seq = keys::trailing_seq(&key)?;
-        let row = get::<PunchEntry>(tree, &keys::row(seq));
-        row.map(|entry| entry.and_then(|entry| apply::presence(&entry.row))).transpose()
-    })
-}
-
-fn entry_of(tree: &sled::Tree, id: PunchId) -> Answer<Option<PunchEntry>> {
-    match get::<Seq>(tree, &keys::punch(id))? {
-        Some(seq) => get(tree, &keys::row(seq)),
-        None => Ok(None),
-    }
-}
-
-/// A row by its key.
-pub fn get<T: serde::de::DeserializeOwned>(tree: &sled::Tree, key: &[u8]) -> Answer<Option<T>> {
-    tree.get(key)?.map(|bytes| decode(&bytes)).transpose()
 }
 
 /// A row from its bytes.

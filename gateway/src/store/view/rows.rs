@@ -11,7 +11,7 @@ use crate::store::ledger::reader::Locus;
 use crate::store::{Outgoing, Presence, PunchRow, UploadRow};
 
 /// Of all row shapes together.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// sled keeps large values badly: none is longer than this.
 pub const MAX_VALUE: usize = 4096;
@@ -41,12 +41,83 @@ impl Applied {
     }
 }
 
-/// A punch and where it stands in the ledger.
+/// Everything the view says of one punch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PunchEntry {
+    /// Where the punch stands in the ledger.
     pub at: Locus,
     pub row: PunchRow,
+    pub judged: Vec<Noted>,
+    pub uploads: Vec<PunchUpload>,
 }
+
+/// Where a punch stands with one platform.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PunchUpload {
+    pub platform: PlatformName,
+    pub row: UploadRow,
+    pub steps: Vec<Noted>,
+}
+
+impl PunchEntry {
+    pub fn upload(&self, platform: &PlatformName) -> Option<&PunchUpload> {
+        self.uploads.iter().find(|upload| upload.platform == *platform)
+    }
+
+    pub fn upload_mut(&mut self, platform: &PlatformName) -> Option<&mut PunchUpload> {
+        self.uploads.iter_mut().find(|upload| upload.platform == *platform)
+    }
+
+    pub fn is_verified(&self, worker: &WorkerId) -> bool {
+        let judgement = self.row.judgement.as_ref();
+        judgement.is_some_and(|j| j.verdict == Verdict::Verified && j.worker.as_ref() == Some(worker))
+    }
+
+    /// What decides which of two punches was later.
+    pub fn place_in_time(&self) -> (UnixMs, Seq) {
+        (self.row.time, self.row.seq)
+    }
+
+    /// More than the row's bytes are.
+    pub fn most_bytes(&self) -> usize {
+        let noted = |facts: &[Noted]| facts.len() * MOST_NOTED_BYTES;
+        let uploads = self.uploads.iter().map(|upload| {
+            let UploadRow { job, serial, external, reason, .. } = &upload.row;
+            let method = job.as_ref().map_or(0, |(_, method)| method.len());
+            let texts = [serial, external, reason].map(|text| text.as_ref().map_or(0, String::len));
+            let platform = upload.platform.as_str().len();
+            FIXED_UPLOAD_BYTES + platform + method + texts.iter().sum::<usize>() + noted(&upload.steps)
+        });
+        let judgement = self.row.judgement.as_ref();
+        let worker = judgement.and_then(|judgement| judgement.worker.as_ref());
+        let duplicate_of = judgement.and_then(|judgement| judgement.duplicate_of);
+        FIXED_PUNCH_BYTES
+            + self.row.terminal.as_str().len()
+            + self.row.record.as_ref().map_or(0, String::len)
+            + self.row.photo.map_or(0, |photo| photo.0.len())
+            + worker.map_or(0, |worker| worker.as_str().len())
+            + duplicate_of.map_or(0, |punch| punch.0.len())
+            + noted(&self.judged)
+            + uploads.sum::<usize>()
+    }
+
+    /// Makes the row short enough. Texts that make it too long are cut; the ledger has them whole.
+    pub fn shorten(&mut self) {
+        if self.most_bytes() <= MAX_VALUE {
+            return;
+        }
+        for row in self.uploads.iter_mut().map(|upload| &mut upload.row) {
+            for text in [&mut row.serial, &mut row.external, &mut row.reason].into_iter().flatten() {
+                *text = cut(text, SHORTEST_TEXT);
+            }
+        }
+    }
+}
+
+/// Of a row what has no length of its own, with numbers as long as they get in a thousand years of punches.
+const FIXED_PUNCH_BYTES: usize = 120;
+const FIXED_UPLOAD_BYTES: usize = 40;
+const MOST_NOTED_BYTES: usize = 16;
 
 /// A worker's last verified punch, with what decides between punches of the same time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,15 +154,38 @@ impl WorkerEntry {
     }
 }
 
-/// Where a fact about a punch stands.
+/// A fact that is told of a punch, and where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LaterFact {
+pub struct Noted {
+    pub seq: Seq,
     pub at: Locus,
 }
 
+/// Facts that a row notes before they are put into a row of their own.
+const MAX_NOTED: usize = 32;
+
+/// Adds to the facts of a row; gives back those that fill it, for a row of their own.
+pub fn note(noted: &mut Vec<Noted>, fact: Noted) -> Option<Vec<Noted>> {
+    let full = (noted.len() >= MAX_NOTED).then(|| std::mem::take(noted));
+    noted.push(fact);
+    full
+}
+
+/// A run of the history that counts, and what sled has of its punches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunEntry {
+    pub first: Seq,
+    pub generation: u32,
+    /// What stands in the run is no longer in sled too.
+    pub cleared: bool,
+    /// Changes to its punches since it was made.
+    pub changes: u32,
+}
+
 /// Counters of one platform.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlatformEntry {
+    pub name: PlatformName,
     pub open: u64,
     pub confirmed: u64,
     pub refused: u64,
@@ -100,7 +194,13 @@ pub struct PlatformEntry {
     pub filled_through: Option<Seq>,
 }
 
-/// A subject with its row; the key does not give the subject back.
+impl PlatformEntry {
+    pub fn new(name: &PlatformName) -> PlatformEntry {
+        PlatformEntry { name: name.clone(), open: 0, confirmed: 0, refused: 0, last_job: 0, filled_through: None }
+    }
+}
+
+/// A registration with its row; the key does not give the subject back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadEntry {
     pub subject: Subject,
@@ -112,32 +212,6 @@ pub type OutgoingEntry = Outgoing;
 
 /// The platforms of the last opening with their first day.
 pub type Platforms = Vec<(PlatformName, Option<UnixMs>)>;
-
-/// The kind of a verdict, as the worker index holds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VerdictKind {
-    Verified,
-    Held,
-    Rejected,
-}
-
-impl VerdictKind {
-    pub fn of(verdict: Verdict) -> VerdictKind {
-        match verdict {
-            Verdict::Verified => VerdictKind::Verified,
-            Verdict::Held(_) => VerdictKind::Held,
-            Verdict::Rejected(_) => VerdictKind::Rejected,
-        }
-    }
-
-    pub fn byte(self) -> u8 {
-        match self {
-            VerdictKind::Verified => b'v',
-            VerdictKind::Held => b'h',
-            VerdictKind::Rejected => b'r',
-        }
-    }
-}
 
 /// A row's bytes.
 pub fn encode<T: Serialize>(row: &T) -> Vec<u8> {
@@ -151,12 +225,79 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 
 /// Texts from outside stand in rows up to this many bytes; the ledger has them whole.
 const MAX_TEXT: usize = 512;
+/// And up to this many when they are many.
+const SHORTEST_TEXT: usize = 64;
 
 /// A text short enough for a row.
 pub fn short(text: &str) -> String {
-    let mut end = text.len().min(MAX_TEXT);
+    cut(text, MAX_TEXT)
+}
+
+fn cut(text: &str, most: usize) -> String {
+    let mut end = text.len().min(most);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
     text[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::samples::{judgement, punch};
+
+    /// The longest that can come: of many platforms, judged many times.
+    fn entry(platforms: usize, facts: usize, text: &str) -> PunchEntry {
+        let far = Noted { seq: Seq(1 << 34), at: Locus { segment: u32::MAX, offset: 1 << 34 } };
+        let punch = punch(7);
+        let upload = |n| PunchUpload {
+            platform: PlatformName(format!("platform-{n}")),
+            row: UploadRow {
+                state: UploadState::Accepted,
+                attempts: u32::MAX,
+                job: Some((JobId(1 << 40), "WorkerAttendance.Add".to_owned())),
+                serial: Some(short(text)),
+                external: Some(short(text)),
+                reason: Some(short(text)),
+                changed_at: UnixMs(1 << 45),
+            },
+            steps: vec![far; facts],
+        };
+        let verdict = Verdict::Rejected(RejectedReason::Duplicate);
+        let judgement = Judgement { duplicate_of: Some(punch.id), ..judgement(punch.id, verdict, "W0001") };
+        PunchEntry {
+            at: far.at,
+            row: PunchRow {
+                id: punch.id,
+                seq: far.seq,
+                terminal: punch.terminal,
+                record: punch.record,
+                time: UnixMs(1 << 45),
+                received_at: UnixMs(1 << 45),
+                direction: punch.direction,
+                method: punch.method,
+                photo: Some(PhotoHash([0xFF; 32])),
+                judgement: Some(judgement),
+            },
+            judged: vec![far; facts],
+            uploads: (0..platforms).map(upload).collect(),
+        }
+    }
+
+    #[test]
+    fn a_punch_takes_no_more_than_it_says_and_fits_when_it_is_shortened() {
+        let long = "字".repeat(1000);
+        for platforms in 0..4 {
+            for facts in [0, 1, MAX_NOTED] {
+                for text in ["", "说明", &long] {
+                    let mut entry = entry(platforms, facts, text);
+                    assert!(encode(&entry).len() <= entry.most_bytes(), "{platforms} {facts}");
+                    assert!(entry.most_bytes() <= encode(&entry).len() + 200 + 30 * platforms);
+                    entry.shorten();
+                    assert!(encode(&entry).len() <= MAX_VALUE, "{platforms} {facts}");
+                    assert_eq!(decode::<PunchEntry>(&encode(&entry)).as_ref(), Some(&entry));
+                }
+            }
+        }
+    }
 }

@@ -1,55 +1,62 @@
-//! Writes that are not in the tree yet, over reads of the tree: what the rules of one chunk see of each other.
+//! Writes that are not in the view yet, over reads of the view: what the rules of one chunk see of each other.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::engine::ViewError;
 use super::keys::{self, Key};
-use super::rows;
+use super::live::{cost, punch_cost};
+use super::merged::Merged;
+use super::rows::{self, Noted, PunchEntry, RunEntry};
+use crate::punch::*;
 
-/// One batch in the making.
-pub struct Staging<'t> {
-    tree: &'t sled::Tree,
-    writes: BTreeMap<Key, Option<Vec<u8>>>,
+/// Rows to be written, and keys to be removed, but for those of punches.
+pub type Writes = BTreeMap<Key, Option<Vec<u8>>>;
+/// Punches whose rows are to be written or removed.
+pub type Punches = BTreeMap<Seq, Option<Arc<PunchEntry>>>;
+
+/// One chunk in the making.
+pub struct Staging {
+    base: Merged,
+    writes: Writes,
+    punches: Punches,
+    ids: BTreeMap<PunchId, Seq>,
     bytes: usize,
 }
 
-/// What sled keeps for a key beside its bytes, roughly.
-const KEY_COST: usize = 16;
-
-impl<'t> Staging<'t> {
-    pub fn new(tree: &'t sled::Tree) -> Staging<'t> {
-        Staging { tree, writes: BTreeMap::new(), bytes: 0 }
+impl Staging {
+    pub fn new(base: Merged) -> Staging {
+        Staging { base, writes: Writes::new(), punches: Punches::new(), ids: BTreeMap::new(), bytes: 0 }
     }
 
-    /// How much would be written now.
+    pub fn base(&self) -> &Merged {
+        &self.base
+    }
+
+    /// How much would be written now, at most.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     pub fn is_empty(&self) -> bool {
-        self.writes.is_empty()
+        self.writes.is_empty() && self.punches.is_empty()
     }
 
     pub fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, ViewError> {
-        let row = match self.writes.get(key) {
-            Some(Some(bytes)) => rows::decode(bytes),
-            Some(None) => return Ok(None),
-            None => match self.tree.get(key)? {
-                Some(bytes) => rows::decode(&bytes),
-                None => return Ok(None),
-            },
-        };
-        row.map(Some).ok_or(ViewError::Row)
+        match self.writes.get(key) {
+            Some(Some(bytes)) => rows::decode(bytes).map(Some).ok_or(ViewError::Row),
+            Some(None) => Ok(None),
+            None => self.base.live.get(key),
+        }
     }
 
     pub fn contains(&self, key: &[u8]) -> Result<bool, ViewError> {
         match self.writes.get(key) {
             Some(write) => Ok(write.is_some()),
-            None => Ok(self.tree.contains_key(key)?),
+            None => Ok(self.base.live.bytes_of(key)?.is_some()),
         }
     }
 
@@ -58,39 +65,104 @@ impl<'t> Staging<'t> {
     }
 
     pub fn put_bytes(&mut self, key: Key, bytes: Vec<u8>) {
-        self.bytes += KEY_COST + key.len() + bytes.len();
+        self.bytes += cost(&key, Some(&bytes));
         self.writes.insert(key, Some(bytes));
     }
 
     pub fn delete(&mut self, key: Key) {
-        self.bytes += KEY_COST + key.len();
+        self.bytes += cost(&key, None);
         self.writes.insert(key, None);
     }
 
-    /// The last key that begins with `prefix` and has the value `wanted`.
-    pub fn last_with(&self, prefix: &[u8], wanted: &[u8]) -> Result<Option<Key>, ViewError> {
-        let end = keys::after(prefix);
-        let staged = self.writes.range(prefix.to_vec()..end.clone()).rev();
-        let staged = staged.filter(|(_, value)| value.as_deref() == Some(wanted)).map(|(key, _)| key.clone()).next();
-        let floor = staged.as_ref().map_or(Bound::Included(prefix), |key| Bound::Excluded(&key[..]));
-        for entry in self.tree.range::<&[u8], _>((floor, Bound::Excluded(&end[..]))).rev() {
-            let (key, value) = entry?;
-            if value == wanted && !self.writes.contains_key(&key[..]) {
-                return Ok(Some(key.to_vec()));
-            }
+    pub fn seq_of(&self, id: PunchId) -> Result<Option<Seq>, ViewError> {
+        // A chunk may have the punch and facts that are told of it.
+        match self.ids.get(&id) {
+            Some(seq) => Ok(Some(*seq)),
+            None => self.base.seq_of(id),
         }
-        Ok(staged)
     }
 
-    /// The writes as one batch of the engine.
-    pub fn into_batch(self) -> (sled::Batch, usize) {
-        let mut batch = sled::Batch::default();
-        for (key, value) in self.writes {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
+    /// The row of a punch as it is now.
+    fn punch(&self, seq: Seq) -> Result<Option<Arc<PunchEntry>>, ViewError> {
+        match self.newer(seq)? {
+            Some(punch) => Ok(Some(punch)),
+            None => self.base.archived_punch(seq),
         }
-        (batch, self.bytes)
+    }
+
+    /// The row of a punch, when it is live.
+    fn newer(&self, seq: Seq) -> Result<Option<Arc<PunchEntry>>, ViewError> {
+        match self.punches.get(&seq) {
+            Some(write) => Ok(write.clone()),
+            None => self.base.live.punch(seq),
+        }
+    }
+
+    /// Takes the row of a punch, which has to be [put](Staging::put_punch) again.
+    pub fn take_punch(&mut self, seq: Seq) -> Result<Option<PunchEntry>, ViewError> {
+        let punch = match self.punches.get_mut(&seq).and_then(Option::take) {
+            Some(staged) => Some(staged),
+            None => self.punch(seq)?,
+        };
+        Ok(punch.map(Arc::unwrap_or_clone))
+    }
+
+    /// Writes the row of a punch. It counts as a change of its run when it is the first since that was made.
+    pub fn put_punch(&mut self, mut entry: PunchEntry) -> Result<(), ViewError> {
+        let seq = entry.row.seq;
+        if !self.punches.contains_key(&seq) && !self.base.live.has(seq) {
+            self.count_change(seq)?;
+        }
+        entry.shorten();
+        self.bytes += punch_cost(Some(&entry));
+        self.ids.insert(entry.row.id, seq);
+        self.punches.insert(seq, Some(Arc::new(entry)));
+        Ok(())
+    }
+
+    /// Removes the row of a punch, which a run has too.
+    pub fn remove_punch(&mut self, seq: Seq) {
+        self.bytes += punch_cost(None);
+        self.punches.insert(seq, None);
+    }
+
+    /// Notes a fact that is told of a punch in a row of that punch.
+    pub fn note(&mut self, punch: Seq, noted: &mut Vec<Noted>, fact: Noted) {
+        if let Some(full) = rows::note(noted, fact) {
+            self.put_notes(punch, &full);
+        }
+    }
+
+    /// Keeps facts of a punch in a row of their own.
+    pub fn put_notes(&mut self, punch: Seq, noted: &[Noted]) {
+        if let Some(first) = noted.first() {
+            self.put(keys::note(punch, first.seq), &noted);
+        }
+    }
+
+    fn count_change(&mut self, punch: Seq) -> Result<(), ViewError> {
+        let Some(first) = self.base.runs.run_of(punch).map(|run| run.head.first) else { return Ok(()) };
+        let key = keys::run(first);
+        if let Some(mut run) = self.get::<RunEntry>(&key)? {
+            run.changes += 1;
+            self.put(key, &run);
+        }
+        Ok(())
+    }
+
+    /// The worker's last verified punch by punch time.
+    pub fn last_verified(&self, worker: &WorkerId) -> Result<Option<Arc<PunchEntry>>, ViewError> {
+        let live = self.base.live.by_worker(worker, UnixMs(i64::MIN), UnixMs(i64::MAX));
+        let staged = self.punches.keys().copied();
+        let mut last = self.base.runs.last_verified(worker, UnixMs(i64::MAX), |seq| self.newer(seq))?;
+        for seq in live.into_iter().chain(staged) {
+            let punch = self.newer(seq)?.filter(|punch| punch.is_verified(worker));
+            last = last.into_iter().chain(punch).max_by_key(|punch| punch.place_in_time());
+        }
+        Ok(last)
+    }
+
+    pub fn into_parts(self) -> (Writes, Punches) {
+        (self.writes, self.punches)
     }
 }
