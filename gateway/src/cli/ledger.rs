@@ -41,6 +41,9 @@ fn described(report: &Report) -> String {
         text +=
             &format!("\n{abandoned} facts were never acknowledged, because the disk failed while they were written");
     }
+    for finding in report.findings.iter().filter(|_| report.is_sound()) {
+        text += &format!("\n{finding}");
+    }
     if let Some(end) = report.open_end {
         text += &format!(
             "\nafter the last fact there are {} bytes more: a write that was interrupted, or that goes on now",

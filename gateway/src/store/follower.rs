@@ -40,6 +40,8 @@ pub struct Follower {
     view: Option<Open>,
     /// Facts up to this one are old news to subscribers.
     live_after: Seq,
+    /// The last fact that the view showed when it was opened first.
+    showed: Option<Seq>,
     caught_up: bool,
 }
 
@@ -52,6 +54,7 @@ impl Follower {
             tuning,
             view: None,
             live_after,
+            showed: None,
             caught_up: false,
         }
     }
@@ -81,6 +84,11 @@ impl Follower {
             Ok(lacking) => self.shared.publish(None, lacking, true, self.tuning.pending_room),
             Err(error) => tracing::error!(%error, "the ledger cannot be read to know what comes again"),
         }
+    }
+
+    /// The last fact that the view showed when it was opened: everything up to it was durable.
+    pub fn showed(&self) -> Seq {
+        self.showed.unwrap_or_default()
     }
 
     /// Works until the store is closed.
@@ -144,6 +152,7 @@ impl Follower {
         let dir = &self.shared.paths.view;
         let mut view = Open::load(Engine::open(dir)?, &history_dir(dir), &self.tuning)?;
         self.spot_check(&view)?;
+        self.showed.get_or_insert(view.applied.seq);
         let is_new = view.applied.is_nothing();
         if is_new {
             view.begin(&self.rules.platforms)?;

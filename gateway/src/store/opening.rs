@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::follower::Follower;
 use super::group::Request;
+use super::ledger::check::{Finding, Wrong};
 use super::ledger::recover::{self, Tail};
 use super::ledger::segment::sync_dir;
 use super::ledger::{Ledger, check};
@@ -97,13 +98,20 @@ pub fn open(options: StoreOptions, clock: Clock, tuning: Tuning) -> Result<Handl
     let (requests, waiting) = mpsc::channel(WAITING_APPENDS);
     let stop = CancellationToken::new();
     let writer = Writer::new(shared.clone(), ledger, waiting, stop.clone(), tuning);
-    let reports = Reports { requests: requests.downgrade(), stop: stop.clone(), shared: shared.clone(), marker };
     let last_segment = tail.last_segment;
+    let reports = Reports {
+        requests: requests.downgrade(),
+        stop: stop.clone(),
+        shared: shared.clone(),
+        marker,
+        last_segment,
+        showed: follower.showed(),
+    };
     let lock = Arc::new(lock);
     let threads = vec![
         start("store-writer", &lock, move || writer.run()).map_err(here)?,
         start("store-follower", &lock, move || follower.run()).map_err(here)?,
-        start("store-check", &lock, move || reports.run(&paths, last_segment, found)).map_err(here)?,
+        start("store-check", &lock, move || reports.run(&paths, found)).map_err(here)?,
     ];
     let ended = CancellationToken::new();
     let readers = Semaphore::new(READERS);
@@ -167,10 +175,14 @@ struct Reports {
     shared: Arc<Shared>,
     /// Says that the directory was restored, until the ledger says so.
     marker: PathBuf,
+    /// The segment that was being filled when the gateway stopped last.
+    last_segment: u32,
+    /// The last fact that the view knew of then.
+    showed: Seq,
 }
 
 impl Reports {
-    fn run(&self, paths: &Paths, last_segment: u32, found: Vec<Gap>) {
+    fn run(&self, paths: &Paths, found: Vec<Gap>) {
         if self.shared.restored.is_some() {
             self.record_restoration();
         }
@@ -179,17 +191,26 @@ impl Reports {
         if let Err(error) = self.shared.gather(room, || self.stop.is_cancelled()) {
             tracing::warn!(%error, "every punch is looked up in the view until the next start");
         }
-        let checked = check::check_closed(&paths.ledger, last_segment, &self.stop, |finding| {
+        let checked = check::check_closed(&paths.ledger, self.last_segment, &self.stop, |finding| {
             if let Some(damage) = finding.bytes
                 && let Err(error) = recover::copy_aside(&paths.ledger, &paths.quarantine, damage)
             {
                 tracing::warn!(%error, "damaged bytes could not be copied aside");
+            }
+            if finding.wrong == Wrong::Interrupted && !self.was_durable(finding) {
+                return tracing::warn!(%finding, "a write was interrupted");
             }
             self.report(damage(&self.shared.clock, finding.count(), finding.to_string()));
         });
         if let Err(error) = checked {
             tracing::error!(%error, "the closed segments could not be checked");
         }
+    }
+
+    /// What the view knew of was acknowledged: then it is damage that only looks like an interrupted write. Later starts
+    /// cannot tell any more, and need not.
+    fn was_durable(&self, finding: &Finding) -> bool {
+        finding.at.segment == self.last_segment && finding.first <= self.showed.0
     }
 
     /// The same damage is found at each start and reported once: such facts are the same by their detail.

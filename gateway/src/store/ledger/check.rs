@@ -38,6 +38,9 @@ pub struct Finding {
 pub enum Wrong {
     /// Their bytes are unreadable.
     Damaged,
+    /// As good as never there: the write that they belong to was going on when the gateway stopped, and nobody was told
+    /// that it was stored.
+    Interrupted,
     /// They are not there.
     Removed,
     /// Whole, but not what the following fact's hash says.
@@ -58,7 +61,7 @@ impl Finding {
     /// How many facts are missing, when any are.
     pub fn count(&self) -> Option<u64> {
         match self.wrong {
-            Wrong::Damaged | Wrong::Removed => Some((self.last + 1).saturating_sub(self.first)),
+            Wrong::Damaged | Wrong::Interrupted | Wrong::Removed => Some((self.last + 1).saturating_sub(self.first)),
             Wrong::Changed
             | Wrong::Added
             | Wrong::Moved
@@ -76,6 +79,9 @@ impl fmt::Display for Finding {
         let wrong = match self.wrong {
             Wrong::SegmentHead => return write!(f, "the head of the segment is damaged"),
             Wrong::Damaged => "damaged",
+            Wrong::Interrupted => {
+                "not whole: this was being written when the gateway stopped, and was not acknowledged"
+            }
             Wrong::Removed => "removed",
             Wrong::Changed => "changed",
             Wrong::Added => "added",
@@ -122,7 +128,7 @@ pub struct SignedDays {
 impl Report {
     /// Whether nothing is wrong.
     pub fn is_sound(&self) -> bool {
-        self.findings.is_empty()
+        self.findings.iter().all(|finding| finding.wrong == Wrong::Interrupted)
     }
 }
 
@@ -189,6 +195,8 @@ struct Checker {
     head: Option<Hash>,
     /// Unreadable bytes since the last good frame.
     unread: Option<Damage>,
+    /// Findings within what may be the last write of the segment, and the first fact of that write.
+    in_last_write: (Vec<usize>, Option<u64>),
     findings: Vec<Finding>,
     /// Facts that no day head has closed yet.
     leaves: Leaves,
@@ -206,6 +214,7 @@ impl Checker {
             next: 1,
             head: Some(GENESIS),
             unread: None,
+            in_last_write: (Vec::new(), None),
             findings: Vec::new(),
             leaves: Leaves::from(1),
             days: SignedDays::default(),
@@ -226,6 +235,10 @@ impl Checker {
 
     fn begin(&mut self, number: u32, head: Option<&SegmentHead>) {
         let at = Locus { segment: number, offset: 0 };
+        if !self.closed {
+            self.last_write_was_interrupted();
+        }
+        self.in_last_write = (Vec::new(), None);
         self.segments += 1;
         self.last_segment = number;
         self.closed = false;
@@ -251,7 +264,9 @@ impl Checker {
             let wrong = if self.take_from_missing(seq) { Wrong::Moved } else { Wrong::Added };
             return self.found(wrong, (seq, seq), frame.at, None);
         }
+        let (first, is_damaged) = (self.next, self.unread.is_some());
         self.arrive(seq, frame.header.previous, frame.at);
+        self.follow_write(frame.header.write_began(), is_damaged.then_some(first));
         self.next = seq + 1;
         self.head = Some(frame.hash());
         if let Some(Fact::DayHead(head)) = read_open(&frame.payload) {
@@ -281,7 +296,27 @@ impl Checker {
         self.leaves.forget_through(head.last.0);
     }
 
+    /// A fact of a write that began with `began`; damage just before it begins with fact `damaged`.
+    fn follow_write(&mut self, began: Option<u64>, damaged: Option<u64>) {
+        if began.is_none() || self.in_last_write.1 != began {
+            self.in_last_write = (Vec::new(), began);
+        }
+        if damaged.is_some_and(|first| began.is_some_and(|began| began <= first)) {
+            self.in_last_write.0.push(self.findings.len() - 1);
+        }
+    }
+
+    /// The segment was not closed by its writer: a hole in its last write is what a power cut leaves of a write.
+    fn last_write_was_interrupted(&mut self) {
+        for index in std::mem::take(&mut self.in_last_write.0) {
+            self.findings[index].wrong = Wrong::Interrupted;
+        }
+    }
+
     fn end(&mut self, frame: &PlacedFrame) {
+        if frame.header.in_write == 0 {
+            self.last_write_was_interrupted();
+        }
         if frame.header.segment == frame.at.segment && frame.header.seq + 1 >= self.next {
             self.arrive(frame.header.seq + 1, frame.header.previous, frame.at);
             self.closed = true;
@@ -312,6 +347,8 @@ impl Checker {
         let missed = |finding: &Finding| finding.count().is_some() && (finding.first..=finding.last).contains(&seq);
         let Some(index) = self.findings.iter().position(missed) else { return false };
         let finding = self.findings.remove(index);
+        // The places of the findings change.
+        self.in_last_write = (Vec::new(), None);
         if finding.last > seq {
             self.findings.insert(index, Finding { first: seq + 1, ..finding.clone() });
         }
@@ -322,6 +359,9 @@ impl Checker {
     }
 
     fn finish(mut self) -> Report {
+        if !self.closed {
+            self.last_write_was_interrupted();
+        }
         let open_end = self.unread.take().filter(|_| !self.closed);
         Report {
             segments: self.segments,

@@ -3,9 +3,9 @@
 //! ```text
 //! offset size
 //!      0    4  magic             C5 'A' 'X' 'F'
-//!      4    1  format            1
+//!      4    1  format            1, or 2 when it has a place in its write
 //!      5    1  kind              1 fact, 2 end of a closed segment
-//!      6    2  zero
+//!      6    2  place in write    1 for the first frame of those that one sync made durable; 0 in format 1
 //!      8    4  length            of the sealed payload
 //!     12    4  segment           number of the segment file it was written to
 //!     16    8  sequence          of the fact; for an end, of the last fact before it
@@ -22,8 +22,8 @@ use sha2::{Digest, Sha256};
 
 /// The first bytes of every frame; what a reader looks for after damage.
 pub const MAGIC: [u8; 4] = [0xC5, b'A', b'X', b'F'];
-/// The layout drawn above.
-pub const FORMAT: u8 = 1;
+/// The layouts drawn above, without and with a place in the write.
+const FORMATS: [u8; 2] = [1, 2];
 /// Bytes before the payload.
 pub const HEADER_LEN: usize = 60;
 /// Bytes of a frame beside its payload.
@@ -65,6 +65,8 @@ pub struct Header {
     pub segment: u32,
     pub seq: u64,
     pub following: u32,
+    /// From 1, among the frames that were written together; 0 when it is not known.
+    pub in_write: u16,
     pub previous: Hash,
 }
 
@@ -73,8 +75,9 @@ impl Header {
     pub fn encode(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         bytes[0..4].copy_from_slice(&MAGIC);
-        bytes[4] = FORMAT;
+        bytes[4] = FORMATS[usize::from(self.in_write != 0)];
         bytes[5] = self.kind.byte();
+        bytes[6..8].copy_from_slice(&self.in_write.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.length.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.segment.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.seq.to_le_bytes());
@@ -84,7 +87,8 @@ impl Header {
     }
 
     fn decode(bytes: &[u8; HEADER_LEN]) -> Option<Header> {
-        if bytes[0..4] != MAGIC || bytes[4] != FORMAT || bytes[6..8] != [0, 0] {
+        let in_write = u16::from_le_bytes([bytes[6], bytes[7]]);
+        if bytes[0..4] != MAGIC || bytes[4] != FORMATS[usize::from(in_write != 0)] {
             return None;
         }
         let header = Header {
@@ -93,9 +97,15 @@ impl Header {
             segment: u32_at(bytes, 12),
             seq: u64::from(u32_at(bytes, 16)) | u64::from(u32_at(bytes, 20)) << 32,
             following: u32_at(bytes, 24),
+            in_write,
             previous: array_at(bytes, 28),
         };
         (header.length as usize <= MAX_PAYLOAD).then_some(header)
+    }
+
+    /// The sequence of the first frame that was written together with this one, when that is known.
+    pub fn write_began(&self) -> Option<u64> {
+        self.seq.checked_sub(u64::from(self.in_write.checked_sub(1)?))
     }
 
     /// The frame's hash, given the digest of its payload.
@@ -197,6 +207,7 @@ mod tests {
             segment: 7,
             seq: 0x0102_0304_0506,
             following: 2,
+            in_write: 0,
             previous: [0xAB; 32],
         };
         (header, payload)
@@ -221,6 +232,16 @@ mod tests {
             "83b98752",
         );
         assert_eq!(hex::encode(&bytes), golden, "bytes on disk do not change: add a format instead");
+    }
+
+    #[test]
+    fn a_frame_with_its_place_in_a_write_has_these_bytes() {
+        let (header, payload) = sample();
+        let mut bytes = Vec::new();
+        encode(&Header { in_write: 0x0201, ..header }, &payload, &mut bytes);
+        assert_eq!(hex::encode(&bytes[..8]), "c541584602010102", "bytes on disk do not change: add a format instead");
+        let Decoded::Frame(frame) = decode(&bytes) else { panic!("not decoded") };
+        assert_eq!(frame.header, Header { in_write: 0x0201, ..header });
     }
 
     #[test]

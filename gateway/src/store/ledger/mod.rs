@@ -119,6 +119,8 @@ impl Ledger {
                     segment,
                     seq,
                     following: (append.len() - index - 1) as u32,
+                    // A write too long for it is one whose places are not known.
+                    in_write: u16::try_from(seq - self.next_seq + 1).unwrap_or(0),
                     previous,
                 };
                 frame::encode(&header, &sealed.payload, &mut bytes);

@@ -122,6 +122,8 @@ pub struct Segment {
     created_at: UnixMs,
     end: u64,
     capacity: u64,
+    /// By the process that created it; what closes it after a stop is another.
+    is_own: bool,
 }
 
 impl Segment {
@@ -138,7 +140,7 @@ impl Segment {
         file.sync_all()?;
         std::fs::rename(&new, &path)?;
         sync_dir(dir)?;
-        Ok(Segment { file, number: head.number, created_at: head.created_at, end: FIRST_FRAME, capacity })
+        Ok(Segment { file, number: head.number, created_at: head.created_at, end: FIRST_FRAME, capacity, is_own: true })
     }
 
     /// Takes over a file to cut and close it after a crash.
@@ -146,7 +148,7 @@ impl Segment {
         let file = OpenOptions::new().read(true).write(true).open(path(dir, number))?;
         file.set_len(end)?;
         file.sync_all()?;
-        Ok(Segment { file, number, created_at: UnixMs(0), end, capacity: end })
+        Ok(Segment { file, number, created_at: UnixMs(0), end, capacity: end, is_own: false })
     }
 
     pub fn number(&self) -> u32 {
@@ -184,10 +186,12 @@ impl Segment {
         self.file.sync_data()
     }
 
-    /// Writes the end frame and gives the unused space back.
+    /// Writes the end frame and gives the unused space back. The frame has a place in its write when the writer
+    /// itself closes the segment, and none when that is done after a stop.
     pub fn close(mut self, last_seq: u64, head: Hash) -> io::Result<()> {
-        let end =
-            Header { kind: Kind::End, length: 0, segment: self.number, seq: last_seq, following: 0, previous: head };
+        let in_write = u16::from(self.is_own);
+        let (segment, following, previous) = (self.number, 0, head);
+        let end = Header { kind: Kind::End, length: 0, segment, seq: last_seq, following, in_write, previous };
         let mut bytes = Vec::with_capacity(frame::OVERHEAD);
         frame::encode(&end, &[], &mut bytes);
         self.write(&bytes)?;

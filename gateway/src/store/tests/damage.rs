@@ -4,12 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::samples::{punch, verified};
-use super::{append, copy_dir, national, open, open_tuned, options};
+use super::{MORNING, append, copy_dir, national, open, open_tuned, options};
 use crate::punch::*;
+use crate::store::keyring::Keyring;
+use crate::store::ledger::Ledger;
 use crate::store::ledger::check::{Report, Wrong, verify};
 use crate::store::ledger::frame::OVERHEAD;
 use crate::store::ledger::reader::{Item, PlacedFrame, Walk};
 use crate::store::ledger::recover::recover;
+use crate::store::ledger::seal::seal;
 use crate::store::ledger::segment;
 use crate::store::tests::SMALL;
 use crate::store::{Damage, Tuning};
@@ -244,5 +247,44 @@ async fn wait_for_gap(store: &crate::store::Store) -> Gap {
             return gap;
         }
         events.recv().await.unwrap();
+    }
+}
+
+/// What a power cut leaves of a write of several appends: a later one whole, an earlier one not.
+#[tokio::test]
+async fn a_hole_in_the_write_that_was_going_on_is_no_damage_and_a_hole_before_it_is() {
+    for (spoilt, sound) in [(2, true), (0, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = dir.path().join("ledger");
+        let keyring = Keyring::generate();
+        let tail = recover(&ledger, &dir.path().join("quarantine")).unwrap();
+        let mut writer = Ledger::new(&ledger, &tail, 1 << 16);
+        writer.begin(MORNING).unwrap();
+        let appends = |numbers: std::ops::Range<u32>| -> Vec<_> {
+            numbers.map(|n| vec![seal(&Fact::Punch(punch(n)), &keyring)]).collect()
+        };
+        writer.commit(&appends(0..2), MORNING).unwrap();
+        writer.commit(&appends(2..5), MORNING).unwrap();
+        drop(writer);
+        let mut walk = Walk::all(&ledger);
+        let frames: Vec<PlacedFrame> = std::iter::from_fn(|| walk.next_item().unwrap())
+            .filter_map(|item| if let Item::Fact(frame) = item { Some(frame) } else { None })
+            .collect();
+        let places: Vec<u16> = frames.iter().map(|frame| frame.header.in_write).collect();
+        assert_eq!(places, [1, 2, 1, 2, 3]);
+        let path = segment::path(&ledger, 1);
+        let mut bytes = fs::read(&path).unwrap();
+        let (from, to) = (frames[spoilt].at.offset as usize, frames[spoilt].end().offset as usize);
+        bytes[from..to].fill(0);
+        fs::write(&path, &bytes).unwrap();
+
+        for _ in 0..2 {
+            let report = verify(&ledger).unwrap();
+            let wrong = if sound { Wrong::Interrupted } else { Wrong::Damaged };
+            assert_eq!(named(&report), [(wrong, spoilt as u64 + 1, spoilt as u64 + 1)]);
+            assert_eq!((report.is_sound(), report.facts), (sound, 4));
+            // The second time after the segment was closed by who came later.
+            recover(&ledger, &dir.path().join("quarantine")).unwrap();
+        }
     }
 }
