@@ -75,10 +75,20 @@ impl MasterFile {
         }
         let mut key = [0; 32];
         rand::rng().fill_bytes(&mut key);
+        // Whole or not at all under its name: half a key would never open anything, and never be made again.
+        let new = self.path.with_extension("new");
         let written = || -> io::Result<()> {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path)?;
+            if self.path.exists() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            match fs::remove_file(&new) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
             file.write_all((hex::encode(key) + "\n").as_bytes())?;
             file.sync_all()?;
+            fs::rename(&new, &self.path)?;
             sync_dir(self.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))
         };
         written().map_err(|source| self.io(source))?;
@@ -165,6 +175,17 @@ mod tests {
         assert!(chosen.read().unwrap() == Some(made));
         assert_eq!(fs::metadata(&chosen.path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(chosen.create().is_err(), "a key is never overwritten");
+    }
+
+    #[test]
+    fn a_power_cut_while_the_key_was_written_leaves_none_and_the_next_start_makes_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let chosen = MasterFile::choose(None, None, dir.path());
+        fs::write(dir.path().join("store.new"), "0a0a").unwrap();
+        assert!(chosen.read().unwrap().is_none());
+        let made = chosen.create().unwrap();
+        assert!(chosen.read().unwrap() == Some(made));
+        assert!(!dir.path().join("store.new").exists());
     }
 
     #[test]
