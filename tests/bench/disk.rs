@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use gateway::clock::Clock;
 
+/// What a measurement gives, or why there is none.
+pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
 /// What the disk does with appends of one size, each followed by `fdatasync`.
 pub struct DiskLimit {
     /// Mean time of one append with its sync.

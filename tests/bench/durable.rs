@@ -12,7 +12,6 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::Context;
 use gateway::clock::Clock;
 use gateway::punch::*;
 use gateway::store::{Store, StoreOptions};
@@ -20,7 +19,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::disk::percentile;
+use crate::disk::{Outcome, percentile};
 
 /// How many producers there are, one column of the table each.
 pub const IN_FLIGHT: [usize; 4] = [1, 10, 100, 1_000];
@@ -66,7 +65,7 @@ pub struct Row {
 }
 
 /// Measures every engine at every number in flight, below `dir`.
-pub async fn measure(dir: &Path, records: usize) -> anyhow::Result<Vec<Row>> {
+pub async fn measure(dir: &Path, records: usize) -> Outcome<Vec<Row>> {
     let bytes = bytes_of_a_punch(&dir.join("one")).await?;
     let mut rounds: Vec<Vec<Vec<Cell>>> = vec![vec![Vec::new(); IN_FLIGHT.len()]; ENGINES.len()];
     for round in 0..ROUNDS {
@@ -90,7 +89,7 @@ fn median(mut cells: Vec<Cell>) -> Cell {
     cells[cells.len() / 2]
 }
 
-async fn cell(engine: Engine, dir: &Path, bytes: usize, in_flight: usize, records: usize) -> anyhow::Result<Cell> {
+async fn cell(engine: Engine, dir: &Path, bytes: usize, in_flight: usize, records: usize) -> Outcome<Cell> {
     match engine {
         Engine::Store => {
             let store = Store::open(StoreOptions::new(dir.to_owned(), Vec::new()), Clock::system())?;
@@ -109,13 +108,13 @@ async fn cell(engine: Engine, dir: &Path, bytes: usize, in_flight: usize, record
                 let requests = requests.clone();
                 async move {
                     let (answer, answered) = oneshot::channel();
-                    requests.send((n, record(n, bytes), answer)).context("the committer ended")?;
-                    answered.await.context("not committed")
+                    requests.send((n, record(n, bytes), answer)).map_err(|_| "the committer ended")?;
+                    Ok(answered.await?)
                 }
             });
             let cell = cell.await?;
             let ended = tokio::task::spawn_blocking(move || thread.join()).await?;
-            ended.map_err(|_| anyhow::anyhow!("the committer panicked"))??;
+            ended.map_err(|_| "the committer panicked")??;
             Ok(cell)
         }
     }
@@ -126,9 +125,9 @@ async fn produce<F>(
     in_flight: usize,
     records: usize,
     commit: impl Fn(u64) -> F + Clone + Send + 'static,
-) -> anyhow::Result<Cell>
+) -> Outcome<Cell>
 where
-    F: Future<Output = anyhow::Result<()>> + Send,
+    F: Future<Output = Outcome<()>> + Send,
 {
     let clock = Clock::system();
     let began = clock.instant();
@@ -143,7 +142,7 @@ where
                 commit(n as u64).await?;
                 waited.push(clock.instant() - began);
             }
-            anyhow::Ok(waited)
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(waited)
         });
     }
     let mut waited = Vec::with_capacity(records);
@@ -162,10 +161,7 @@ where
 type Request = (u64, Vec<u8>, oneshot::Sender<()>);
 
 /// A thread that commits what waits, as one group, until nobody can ask for more.
-fn start_committer(
-    engine: Engine,
-    dir: PathBuf,
-) -> anyhow::Result<(mpsc::Sender<Request>, JoinHandle<anyhow::Result<()>>)> {
+fn start_committer(engine: Engine, dir: PathBuf) -> Outcome<(mpsc::Sender<Request>, JoinHandle<Outcome<()>>)> {
     let (requests, waiting) = mpsc::channel::<Request>();
     let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
         let mut peer = Peer::open(engine, &dir)?;
@@ -191,7 +187,7 @@ enum Peer {
 }
 
 impl Peer {
-    fn open(engine: Engine, dir: &Path) -> anyhow::Result<Peer> {
+    fn open(engine: Engine, dir: &Path) -> Outcome<Peer> {
         Ok(match engine {
             Engine::Sqlite => {
                 let connection = Connection::open(dir.join("punches.db"))?;
@@ -212,7 +208,7 @@ impl Peer {
         })
     }
 
-    fn commit(&mut self, group: &[Request]) -> anyhow::Result<()> {
+    fn commit(&mut self, group: &[Request]) -> Outcome<()> {
         match self {
             Peer::Raw(file) => {
                 let bytes: Vec<u8> = group.iter().flat_map(|(_, record, _)| record).copied().collect();
@@ -252,7 +248,7 @@ fn record(n: u64, bytes: usize) -> Vec<u8> {
 }
 
 /// Bytes that the store writes for a punch, so that the others write as many.
-async fn bytes_of_a_punch(dir: &Path) -> anyhow::Result<usize> {
+async fn bytes_of_a_punch(dir: &Path) -> Outcome<usize> {
     let store = Store::open(StoreOptions::new(dir.to_owned(), Vec::new()), Clock::system())?;
     store.append((0..100).map(|n| Fact::Punch(punch(n))).collect()).await?;
     let bytes = store.counters().ledger_bytes as usize / 100;

@@ -6,13 +6,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
 use gateway::clock::Clock;
 use gateway::punch::*;
 use gateway::store::{PunchFilter, Store, StoreOptions};
 use serde::{Deserialize, Serialize};
 
-use crate::disk::percentile;
+use crate::disk::{Outcome, percentile};
 use crate::durable::punch;
 
 /// Punches in one append, and in one upload job.
@@ -44,7 +43,7 @@ pub struct Opened {
 }
 
 /// Fills a store below `dir` step by step.
-pub async fn measure(dir: &Path, sizes: &[u64]) -> anyhow::Result<Vec<Size>> {
+pub async fn measure(dir: &Path, sizes: &[u64]) -> Outcome<Vec<Size>> {
     let mut measured = Vec::new();
     let mut there = 0;
     for &punches in sizes {
@@ -66,7 +65,7 @@ pub async fn measure(dir: &Path, sizes: &[u64]) -> anyhow::Result<Vec<Size>> {
 }
 
 /// Punches, verdicts, and receipts of a platform for all of them.
-async fn fill(dir: &Path, from: u64, to: u64) -> anyhow::Result<()> {
+async fn fill(dir: &Path, from: u64, to: u64) -> Outcome<()> {
     let store = open(dir)?;
     let mut last = Seq(0);
     for first in (from..to).step_by(BATCH as usize) {
@@ -105,21 +104,23 @@ fn verdict(n: u64, punch: &Punch) -> Judgement {
     }
 }
 
-fn open(dir: &Path) -> anyhow::Result<Store> {
+fn open(dir: &Path) -> Outcome<Store> {
     let platforms = vec![(PlatformName::from(PLATFORM), None)];
     Ok(Store::open(StoreOptions::new(dir.to_owned(), platforms), Clock::system())?)
 }
 
 /// Starts this program again to open the store.
-fn opened(dir: &Path, punches: u64) -> anyhow::Result<Opened> {
+fn opened(dir: &Path, punches: u64) -> Outcome<Opened> {
     let program = std::env::current_exe()?;
     let output = Command::new(program).arg("probe").arg(dir).arg(punches.to_string()).output()?;
-    ensure!(output.status.success(), "the probe failed: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).context("the probe said something else")
+    if !output.status.success() {
+        return Err(format!("the probe failed: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 /// Inside the other process: opens the store, asks what a page asks, and prints what it cost.
-pub async fn probe(dir: &Path, punches: u64) -> anyhow::Result<()> {
+pub async fn probe(dir: &Path, punches: u64) -> Outcome<()> {
     let clock = Clock::system();
     let began = clock.instant();
     let store = open(dir)?;
@@ -178,16 +179,16 @@ struct Spent {
 }
 
 impl Spent {
-    fn now() -> anyhow::Result<Spent> {
+    fn now() -> Outcome<Spent> {
         let io = fs::read_to_string("/proc/self/io")?;
         let status = fs::read_to_string("/proc/self/status")?;
         let stat = fs::read_to_string("/proc/self/stat")?;
-        let field = |text: &str, name: &str| -> anyhow::Result<u64> {
-            let value = text.lines().find_map(|line| line.strip_prefix(name)).context(name.to_owned())?;
+        let field = |text: &str, name: &'static str| -> Outcome<u64> {
+            let value = text.lines().find_map(|line| line.strip_prefix(name)).ok_or(name)?;
             Ok(value.split_whitespace().next().unwrap_or_default().parse()?)
         };
         // User and system time are the 14th and 15th fields, the 12th and 13th after the program's name.
-        let after_name = stat.rsplit_once(") ").context("/proc/self/stat has no name")?.1;
+        let after_name = stat.rsplit_once(") ").ok_or("/proc/self/stat has no name")?.1;
         let ticks: u64 = after_name.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap_or(0)).sum();
         Ok(Spent {
             written: field(&io, "write_bytes:")?,

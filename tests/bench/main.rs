@@ -18,7 +18,7 @@ use harness::gateway::{GatewayProcess, Setup, Vitals};
 use harness::platform::{Options as Rules, ReferencePlatform};
 use harness::workers::InventedSite;
 
-use crate::disk::percentile;
+use crate::disk::{Outcome, percentile};
 use crate::load::{Load, Pushed};
 
 /// Measures the gateway that is built in the same profile; use --release.
@@ -69,7 +69,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 const BACKLOG_LIMIT: Duration = Duration::from_secs(1_200);
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> Outcome<()> {
     let mut options = Options::parse();
     if options.short {
         (options.punches, options.terminals, options.receipts) = (1_000, 20, 200);
@@ -90,7 +90,7 @@ async fn main() -> anyhow::Result<()> {
     }
 }
 
-async fn gateway_part(options: &Options) -> anyhow::Result<()> {
+async fn gateway_part(options: &Options) -> Outcome<()> {
     println!("data in {}", std::env::temp_dir().display());
     let gateway = empty_gateway(options).await;
     let gateway = intake(options, gateway).await?;
@@ -98,7 +98,7 @@ async fn gateway_part(options: &Options) -> anyhow::Result<()> {
     receipts(options).await
 }
 
-async fn durable_part(options: &Options) -> anyhow::Result<()> {
+async fn durable_part(options: &Options) -> Outcome<()> {
     let dir = tempfile::tempdir()?;
     let rows = durable::measure(dir.path(), if options.short { 200 } else { 30_000 }).await?;
     println!("\ndurable punches/s (ratio to raw; p50/p99 of the acknowledgement) with so many in flight");
@@ -117,7 +117,7 @@ async fn durable_part(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn history_part(up_to: u64) -> anyhow::Result<()> {
+async fn history_part(up_to: u64) -> Outcome<()> {
     let dir = tempfile::tempdir()?;
     let sizes: Vec<u64> =
         std::iter::successors(Some(1_000), |size| Some(size * 10)).take_while(|size| *size <= up_to).collect();
@@ -158,7 +158,7 @@ fn terminals(setup: Setup, options: &Options) -> Setup {
 }
 
 /// Durable intake at full speed, and the disk's limit with the same grouping.
-async fn intake(options: &Options, gateway: GatewayProcess) -> anyhow::Result<GatewayProcess> {
+async fn intake(options: &Options, gateway: GatewayProcess) -> Outcome<GatewayProcess> {
     let before = Counted::of(&gateway).await;
     let pushed = load(options, &gateway, options.punches).push().await;
     let acknowledged = gateway.vitals();
@@ -214,7 +214,7 @@ async fn large_gateway(mut gateway: GatewayProcess) {
 }
 
 /// From MQTT to the platform's receipt, to a platform without a rate rule that works at once.
-async fn receipts(options: &Options) -> anyhow::Result<()> {
+async fn receipts(options: &Options) -> Outcome<()> {
     let site = InventedSite::new(WORKERS, TEAMS);
     let rules = Rules {
         general_contractor: site.employers[0].credit_code.clone(),

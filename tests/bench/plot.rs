@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use anyhow::anyhow;
 use plotters::prelude::*;
 
+use crate::disk::Outcome;
 use crate::durable::{IN_FLIGHT, Row};
 
 /// Draws an SVG file; both axes are logarithmic.
-pub fn draw(path: &Path, rows: &[Row]) -> anyhow::Result<()> {
+pub fn draw(path: &Path, rows: &[Row]) -> Outcome<()> {
     let root = SVGBackend::new(path, (960, 600)).into_drawing_area();
-    root.fill(&WHITE).map_err(|error| anyhow!("{error}"))?;
+    root.fill(&WHITE)?;
     let rates = || rows.iter().flat_map(|row| row.cells.iter().map(|cell| cell.per_second));
     let lowest = rates().fold(f64::INFINITY, f64::min) / 2.0;
     let highest = rates().fold(0.0, f64::max) * 2.0;
@@ -20,31 +20,23 @@ pub fn draw(path: &Path, rows: &[Row]) -> anyhow::Result<()> {
         .margin(16)
         .x_label_area_size(48)
         .y_label_area_size(80)
-        .build_cartesian_2d(columns.log_scale(), (lowest..highest).log_scale())
-        .map_err(|error| anyhow!("{error}"))?;
-    chart
-        .configure_mesh()
-        .x_desc("punches in flight")
-        .y_desc("punches/s")
-        .draw()
-        .map_err(|error| anyhow!("{error}"))?;
+        .build_cartesian_2d(columns.log_scale(), (lowest..highest).log_scale())?;
+    chart.configure_mesh().x_desc("punches in flight").y_desc("punches/s").draw()?;
     for (index, row) in rows.iter().enumerate() {
         let colour = Palette99::pick(index).to_rgba();
         let points = || IN_FLIGHT.iter().zip(&row.cells).map(|(count, cell)| (*count as f64, cell.per_second));
         chart
-            .draw_series(LineSeries::new(points(), colour.stroke_width(3)))
-            .map_err(|error| anyhow!("{error}"))?
+            .draw_series(LineSeries::new(points(), colour.stroke_width(3)))?
             .label(row.engine.to_string())
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], colour.stroke_width(3)));
         let dots = points().map(|point| Circle::new(point, 4, colour.filled()));
-        chart.draw_series(dots).map_err(|error| anyhow!("{error}"))?;
+        chart.draw_series(dots)?;
     }
     chart
         .configure_series_labels()
         .background_style(WHITE.mix(0.9))
         .border_style(BLACK)
         .position(SeriesLabelPosition::LowerRight)
-        .draw()
-        .map_err(|error| anyhow!("{error}"))?;
-    root.present().map_err(|error| anyhow!("{error}"))
+        .draw()?;
+    Ok(root.present()?)
 }
