@@ -208,8 +208,9 @@ async fn an_archived_punch_can_be_judged_again() {
         }
         archived(&store, 32).await;
     }
-    assert_eq!(runs(dir.path()).len(), 2, "{:?}: the generation of before is gone", runs(dir.path()));
     store.close().await;
+    let runs = runs(dir.path());
+    assert_eq!(runs.len(), 2, "{runs:?}: the generations of before are gone");
 }
 
 #[tokio::test]
@@ -277,6 +278,8 @@ async fn a_stop_after_any_turn_of_archiving_is_no_harm() {
             assert_eq!(all.items.len(), 50, "turn {busy_turns}");
             let listed = store.read(|view| view.uploads(&national(), None, None, 1000)).await;
             assert_eq!(listed.items.len(), 50, "turn {busy_turns}");
+            // What was begun is finished.
+            archived(&store, 0).await;
             assert_eq!(set_aside(copy.path()), 0, "turn {busy_turns}");
             store.close().await;
         }
