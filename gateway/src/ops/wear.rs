@@ -37,7 +37,7 @@ impl Wear {
         }
     }
 
-    /// Years until every block has been written [`CYCLES`] times, if it goes on as since the start.
+    /// Years until every block has been written 1000 times, if it goes on as since the start.
     pub fn years_left(&self, running: Duration) -> Option<f64> {
         let (written, disk) = (self.written.filter(|written| *written > 0)?, self.disk?);
         if running < LEAST_RUN {

@@ -93,7 +93,7 @@ impl Site {
     /// Where a photo is kept.
     pub fn photo_file(&self, photo: PhotoHash) -> PathBuf {
         let name = photo.to_string();
-        self.dir.path().join("photos").join(&name[..2]).join(format!("{name}.jpg"))
+        self.dir.path().join("photos").join(&name[..2]).join(format!("{name}.sealed"))
     }
 
     /// A verified punch, a second after the one before.

@@ -2,7 +2,7 @@
 //!
 //! Data keys seal records, rows and photos; the newest seals, the older ones still open what they sealed. The index key
 //! turns numbers of people into keys that say nothing. The signing key closes the days of the ledger. All of them lie
-//! in the data directory, sealed themselves with the master key ([`file`]), which lies elsewhere ([`master`]).
+//! in the data directory, sealed themselves with the master key ([`mod@file`]), which lies elsewhere ([`master`]).
 //!
 //! ```text
 //! offset size
