@@ -123,7 +123,8 @@ async fn open_store(config: &Config, clock: &Clock) -> Result<Store, RunError> {
         .iter()
         .map(|platform| (platform.name.clone(), platform.upload_from.map(|day| day_start(day, config))))
         .collect();
-    let options = StoreOptions { dir: config.data_dir.clone(), key: config.store.key.clone(), platforms };
+    let key = config.store.key.clone();
+    let options = StoreOptions { key, ..StoreOptions::new(config.data_dir.clone(), platforms) };
     let clock = clock.clone();
     let opened = tokio::task::spawn_blocking(move || Store::open(options, clock)).await;
     match opened {

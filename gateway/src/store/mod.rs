@@ -61,13 +61,18 @@ pub struct StoreOptions {
     pub key: MasterFile,
     /// Platforms that get an outbox, each with the first day whose punches it wants.
     pub platforms: Vec<(PlatformName, Option<UnixMs>)>,
+    /// Punches that stay at hand for being recent; what is older lies in files of half as many.
+    pub recent_punches: usize,
 }
 
 impl StoreOptions {
+    /// See [`StoreOptions::recent_punches`].
+    pub const RECENT_PUNCHES: usize = 8192;
+
     /// With the key in the data directory.
     pub fn new(dir: PathBuf, platforms: Vec<(PlatformName, Option<UnixMs>)>) -> StoreOptions {
         let key = MasterFile::choose(None, None, &dir);
-        StoreOptions { dir, key, platforms }
+        StoreOptions { dir, key, platforms, recent_punches: StoreOptions::RECENT_PUNCHES }
     }
 }
 
@@ -271,7 +276,8 @@ impl Store {
     /// Opens or creates the store and starts its writer and follower threads. Blocks; cleans up after a crash: cuts a
     /// torn tail, steps over damage (recorded as gaps), rebuilds the view when it does not open.
     pub fn open(options: StoreOptions, clock: Clock) -> Result<Store, OpenError> {
-        Store::open_tuned(options, clock, Tuning::default())
+        let (window, run_length) = (options.recent_punches, options.recent_punches / 2);
+        Store::open_tuned(options, clock, Tuning { window, run_length, ..Tuning::default() })
     }
 
     fn open_tuned(options: StoreOptions, clock: Clock, tuning: Tuning) -> Result<Store, OpenError> {
@@ -414,8 +420,8 @@ impl Default for Tuning {
             catch_up_at_open: 50_000,
             pending_room: 65_536,
             exact_keys: 65_536,
-            window: 8192,
-            run_length: 4096,
+            window: StoreOptions::RECENT_PUNCHES,
+            run_length: StoreOptions::RECENT_PUNCHES / 2,
         }
     }
 }
