@@ -81,12 +81,12 @@ pub fn plan(plan: u32, image: &mut Image, faults: &mut Faults) -> String {
     let segments: Vec<PathBuf> = frames::segments(image).into_iter().map(|(_, path, _)| path).collect();
     let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return "no ledger".to_owned() };
     let middle = &segments[segments.len() / 2];
-    let db = PathBuf::from("view/db");
+    let (db, conf) = (PathBuf::from("view/sled/db"), PathBuf::from("view/sled/conf"));
     let done = match plan % PLANS {
         0 => vec![flip(image, first, faults), leave_snapshot(image), overwrite(image, &db, faults)],
         1 => vec![truncate(image, last, faults)],
         2 => vec![delete(image, middle), delete(image, &db)],
-        3 => vec![append_garbage(image, last), delete(image, Path::new("view/conf")), flip(image, first, faults)],
+        3 => vec![append_garbage(image, last), delete(image, &conf), flip(image, first, faults)],
         _ => {
             let heads = change_byte(image, middle, 20);
             let flips = (0..5).map(|_| flip(image, middle, faults));
@@ -112,7 +112,7 @@ fn change_byte(image: &mut Image, path: &Path, at: u64) -> String {
 
 /// A snapshot that sled was writing when it was stopped.
 fn leave_snapshot(image: &mut Image) -> String {
-    let path = PathBuf::from("view/snap.00000000000000FF.generating");
+    let path = PathBuf::from("view/sled/snap.00000000000000FF.generating");
     image.files.insert(path.clone(), Arc::new(Content::of(b"half a snapshot".to_vec())));
     format!("{} left behind", path.display())
 }
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn damage_follows_from_the_seed_and_changes_something() {
         let mut whole = Image::default();
-        for path in ["ledger/00000001.seg", "view/db", "photos/ab/x.jpg", "lock"] {
+        for path in ["ledger/00000001.seg", "view/sled/db", "photos/ab/x.jpg", "lock"] {
             whole.files.insert(PathBuf::from(path), Arc::new(Content::of(vec![7; 3_000])));
         }
         let damaged = |seed| {

@@ -11,6 +11,8 @@ pub const DAY_MS: i64 = 86_400_000;
 /// Punches numbered from here on are those with which an image is tried.
 pub const TRIAL: u32 = 1_000_000;
 
+/// Few, so that what is older lies in several files of the history.
+const RECENT_PUNCHES: usize = 128;
 const TERMINALS: u32 = 8;
 pub const WORKERS: u32 = 40;
 
@@ -26,7 +28,7 @@ pub fn provincial() -> PlatformName {
 /// A store as the gateway would open it.
 pub fn options(dir: &Path) -> StoreOptions {
     let platforms = vec![(national(), None), (provincial(), Some(MORNING.plus_ms(60_000)))];
-    StoreOptions::new(dir.to_owned(), platforms)
+    StoreOptions { recent_punches: RECENT_PUNCHES, ..StoreOptions::new(dir.to_owned(), platforms) }
 }
 
 pub fn worker_id(n: u32) -> WorkerId {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use gateway::clock::Clock;
 use gateway::punch::{Fact, GapKind, PhotoHash, Seq};
-use gateway::store::ledger::check::Finding;
+use gateway::store::ledger::check::{Finding, Wrong as Finds};
 use gateway::store::{Appended, Store, View, verify};
 use serde::{Deserialize, Serialize};
 
@@ -251,10 +251,17 @@ impl Judge<'_> {
     /// The chain verifies, except for what was damaged.
     fn check_chain(&mut self) -> io::Result<()> {
         let report = verify(&self.dir.join("ledger"))?;
+        let promised = self.expected.facts();
         let is_known = |finding: &Finding| {
-            let is_lost = (finding.first..=finding.last).all(|seq| self.expected.lost.contains(&seq));
-            let is_head = finding.wrong == gateway::store::ledger::check::Wrong::SegmentHead;
-            self.expected.is_damaged && (is_head || (finding.count().is_some() && is_lost))
+            let mut facts = finding.first..=finding.last;
+            match finding.wrong {
+                Finds::Interrupted => !facts.any(|seq| promised.contains(&seq)),
+                Finds::Damaged | Finds::Removed => {
+                    self.expected.is_damaged && facts.all(|seq| self.expected.lost.contains(&seq))
+                }
+                Finds::SegmentHead => self.expected.is_damaged,
+                Finds::Changed | Finds::Added | Finds::Moved | Finds::HeadForged | Finds::HeadBroken => false,
+            }
         };
         let surprising: Vec<String> =
             report.findings.iter().filter(|finding| !is_known(finding)).map(|finding| finding.to_string()).collect();
