@@ -8,9 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Tuning;
 use super::dedup::DedupKey;
 use super::ledger::reader::{Item, Locus, Walk, read_frame};
+use super::ledger::recover::Tail;
 use super::ledger::seal::unseal;
 use super::opening::stamp;
 use super::position::{Chunk, Open};
@@ -20,7 +20,8 @@ use super::view::engine::{self, Engine, ViewError, history_dir};
 use super::view::keys;
 use super::view::rows::{self, Applied, PlatformEntry, Platforms};
 use super::view::staging::Staging;
-use crate::punch::{Fact, Seq};
+use super::{Tuning, owed};
+use crate::punch::{Fact, Gap, GapKind, Seq};
 
 /// The view is made durable after this much rest; until then a crash costs a little replay and nothing else.
 const SYNC_AFTER: Duration = Duration::from_secs(1);
@@ -37,6 +38,8 @@ pub struct Follower {
     shared: Arc<Shared>,
     rules: Rules,
     tuning: Tuning,
+    /// Where the ledger ended at the opening.
+    tail: Tail,
     view: Option<Open>,
     /// Facts up to this one are old news to subscribers.
     live_after: Seq,
@@ -46,12 +49,13 @@ pub struct Follower {
 }
 
 impl Follower {
-    pub fn new(shared: Arc<Shared>, platforms: Platforms, tuning: Tuning) -> Follower {
+    pub fn new(shared: Arc<Shared>, platforms: Platforms, tail: Tail, tuning: Tuning) -> Follower {
         let live_after = shared.durable().1;
         Follower {
             rules: Rules { platforms, keyring: shared.keyring.clone() },
             shared,
             tuning,
+            tail,
             view: None,
             live_after,
             showed: None,
@@ -59,11 +63,10 @@ impl Follower {
         }
     }
 
-    /// Opens the view, or makes a new one when it cannot be used. Returns why, if so.
-    pub fn open(&mut self) -> Option<ViewError> {
-        let trouble = guarded(|| self.attach()).err();
-        if let Some(error) = &trouble {
-            self.give_up(error);
+    /// Opens the view, or makes a new one when it cannot be used.
+    pub fn open(&mut self) {
+        if let Err(error) = guarded(|| self.attach()) {
+            self.give_up(&error);
             if let Err(error) = guarded(|| self.attach()) {
                 tracing::error!(%error, "the view does not open");
                 self.go_without();
@@ -75,7 +78,6 @@ impl Follower {
             self.give_up(&error);
             self.go_without();
         }
-        trouble
     }
 
     /// Facts are taken without a view too: what the ledger has is kept in mind instead.
@@ -302,9 +304,35 @@ impl Follower {
         if error.is_disk() || !dir.exists() {
             return;
         }
+        if let ViewError::Ahead { applied } = error {
+            self.note_lost_tail(*applied);
+        }
         match engine::move_aside(dir, &stamp(&self.shared.clock)) {
             Ok(aside) => tracing::warn!(%error, aside = %aside.display(), "the view is built again from the ledger"),
             Err(cause) => tracing::error!(%error, %cause, "the view cannot be moved aside"),
+        }
+    }
+
+    /// The view knew more than the ledger holds: acknowledged facts at its end are gone. Once the view is gone too, only
+    /// this note says so.
+    fn note_lost_tail(&self, applied: Seq) {
+        let Tail { last_segment, last_seq, torn, .. } = self.tail;
+        let cut = match torn {
+            Some(torn) => format!("; {} bytes at offset {} were cut", torn.length, torn.at.offset),
+            None => String::new(),
+        };
+        let first = last_seq + 1;
+        let gap = Gap {
+            terminal: None,
+            at: self.shared.clock.now(),
+            count: Some(applied.0 - last_seq),
+            kind: GapKind::StoreDamage,
+            detail: format!(
+                "segment {last_segment}: facts {first} to {applied} were in the ledger and are not any more{cut}"
+            ),
+        };
+        if let Err(error) = owed::note(&self.shared.paths.owed, &format!("facts-{first}-{applied}"), &gap) {
+            tracing::error!(%error, detail = gap.detail, "facts are lost, and that could not be noted");
         }
     }
 }

@@ -13,6 +13,7 @@
 //!   history/           what is older ([`view::history`])
 //! data/photos/ab/      photos by content hash ([`photos`])
 //! data/keyring-a, -b   the keys that seal what is personal, themselves sealed ([`keyring`])
+//! data/owed/           reports of damage that the ledger does not have yet ([`owed`])
 //! data/reserve         space to say that the disk is full
 //! ```
 //!
@@ -28,6 +29,7 @@ mod group;
 pub mod keyring;
 pub mod ledger;
 mod opening;
+mod owed;
 mod photos;
 mod position;
 mod shared;

@@ -14,13 +14,12 @@ use tokio_util::sync::CancellationToken;
 use super::follower::Follower;
 use super::group::Request;
 use super::ledger::check::{Finding, Wrong};
-use super::ledger::recover::{self, Tail};
+use super::ledger::recover;
 use super::ledger::segment::sync_dir;
 use super::ledger::{Ledger, check};
 use super::shared::{Paths, Shared};
-use super::view::engine::ViewError;
 use super::writer::Writer;
-use super::{AppendError, OpenError, StoreOptions, Tuning, backup, keyring, photos};
+use super::{AppendError, OpenError, StoreOptions, Tuning, backup, keyring, owed, photos};
 use crate::clock::Clock;
 use crate::punch::{Fact, Gap, GapKind, Restoration, Seq};
 
@@ -90,10 +89,9 @@ pub fn open(options: StoreOptions, clock: Clock, tuning: Tuning) -> Result<Handl
     let restored = marker.exists().then(|| Seq(tail.last_seq + 1));
     let shared =
         Arc::new(Shared::new(paths.clone(), clock.clone(), opened.keyring, restored, tail.end, Seq(tail.last_seq)));
-    let mut follower = Follower::new(shared.clone(), options.platforms, tuning);
-    let trouble = follower.open();
+    let mut follower = Follower::new(shared.clone(), options.platforms, tail, tuning);
+    follower.open();
     let lost_keys = opened.lost.map(|detail| damage(&clock, None, detail));
-    let found = lost_keys.into_iter().chain(missing_tail(&tail, trouble.as_ref(), &clock)).collect();
     let ledger = Ledger::new(&paths.ledger, &tail, tuning.segment_bytes);
     let (requests, waiting) = mpsc::channel(WAITING_APPENDS);
     let stop = CancellationToken::new();
@@ -111,7 +109,7 @@ pub fn open(options: StoreOptions, clock: Clock, tuning: Tuning) -> Result<Handl
     let threads = vec![
         start("store-writer", &lock, move || writer.run()).map_err(here)?,
         start("store-follower", &lock, move || follower.run()).map_err(here)?,
-        start("store-check", &lock, move || reports.run(&paths, found)).map_err(here)?,
+        start("store-check", &lock, move || reports.run(&paths, lost_keys)).map_err(here)?,
     ];
     let ended = CancellationToken::new();
     let readers = Semaphore::new(READERS);
@@ -143,21 +141,6 @@ pub fn take_lock(path: &Path) -> Result<File, OpenError> {
     Err(OpenError::Locked { path: path.parent().unwrap_or(path).to_owned() })
 }
 
-/// The view knew more than the ledger holds: acknowledged facts at its end are gone.
-fn missing_tail(tail: &Tail, trouble: Option<&ViewError>, clock: &Clock) -> Option<Gap> {
-    let Some(ViewError::Ahead { applied }) = trouble else { return None };
-    let cut = match tail.torn {
-        Some(torn) => format!("; {} bytes at offset {} were cut", torn.length, torn.at.offset),
-        None => String::new(),
-    };
-    let detail = format!(
-        "segment {}: facts {} to {applied} were in the ledger and are not any more{cut}",
-        tail.last_segment,
-        tail.last_seq + 1
-    );
-    Some(damage(clock, Some(applied.0 - tail.last_seq), detail))
-}
-
 fn damage(clock: &Clock, count: Option<u64>, detail: String) -> Gap {
     Gap { terminal: None, at: clock.now(), count, kind: GapKind::StoreDamage, detail }
 }
@@ -182,11 +165,14 @@ struct Reports {
 }
 
 impl Reports {
-    fn run(&self, paths: &Paths, found: Vec<Gap>) {
+    fn run(&self, paths: &Paths, lost_keys: Option<Gap>) {
         if self.shared.restored.is_some() {
             self.record_restoration();
         }
-        found.into_iter().for_each(|gap| self.report(gap));
+        if let Some(gap) = lost_keys {
+            self.report(gap);
+        }
+        self.pay(&paths.owed);
         let room = self.shared.durable().1.0 as usize;
         if let Err(error) = self.shared.gather(room, || self.stop.is_cancelled()) {
             tracing::warn!(%error, "every punch is looked up in the view until the next start");
@@ -213,14 +199,30 @@ impl Reports {
         finding.at.segment == self.last_segment && finding.first <= self.showed.0
     }
 
-    /// The same damage is found at each start and reported once: such facts are the same by their detail.
-    fn report(&self, gap: Gap) {
+    /// Reports what an earlier opening, or this one, has noted.
+    fn pay(&self, dir: &Path) {
+        let owed = owed::read(dir).unwrap_or_else(|error| {
+            tracing::error!(%error, "reports of damage cannot be read");
+            Vec::new()
+        });
+        for owed in owed {
+            if self.report(owed.gap.clone())
+                && let Err(error) = owed.settle()
+            {
+                tracing::warn!(%error, "a report that the ledger has stays noted; it is given again and changes nothing");
+            }
+        }
+    }
+
+    /// The same damage is found at each start and reported once: such facts are the same by their detail. `false` when
+    /// the store is closed before the ledger has it.
+    fn report(&self, gap: Gap) -> bool {
         tracing::error!(detail = gap.detail, "damage in the ledger");
         self.shared.damage.send_modify(|damage| {
             damage.places += 1;
             damage.latest.clone_from(&gap.detail);
         });
-        self.append(&Fact::Gap(gap));
+        self.append(&Fact::Gap(gap))
     }
 
     fn record_restoration(&self) {

@@ -33,6 +33,7 @@ pub struct Paths {
     pub view: PathBuf,
     pub photos: PathBuf,
     pub lock: PathBuf,
+    pub owed: PathBuf,
     pub reserve: PathBuf,
 }
 
@@ -44,6 +45,7 @@ impl Paths {
             view: dir.join("view"),
             photos: dir.join("photos"),
             lock: dir.join("lock"),
+            owed: dir.join("owed"),
             reserve: dir.join("reserve"),
         }
     }

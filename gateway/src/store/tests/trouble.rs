@@ -157,3 +157,34 @@ async fn a_store_opened_on_a_full_disk_says_so_and_begins_when_there_is_space() 
     assert!(stored.unwrap()[0].new);
     store.close().await;
 }
+
+#[tokio::test]
+async fn a_lost_tail_is_reported_though_the_opening_that_noticed_it_could_not_say_so() {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("skipped: this process may not mount a small file system");
+        return;
+    };
+    let dir = disk.0.path().join("data");
+    let tuning = Tuning { reserve_bytes: 1 << 20, low_water_max: 2 << 20, ..SMALL };
+    let store = open_tuned(options(&dir), tuning);
+    append(&store, vec![Fact::Punch(punch(1))]).await;
+    append(&store, vec![Fact::Punch(punch(2))]).await;
+    store.close().await;
+    let segment = dir.join("ledger/00000001.seg");
+    let length = std::fs::metadata(&segment).unwrap().len();
+    std::fs::OpenOptions::new().write(true).open(&segment).unwrap().set_len(length - 100).unwrap();
+    let glutton = disk.0.path().join("glutton");
+    let space = rustix::fs::statvfs(disk.0.path()).unwrap();
+    std::fs::write(&glutton, vec![1; (space.f_bavail * space.f_frsize) as usize - (600 << 10)]).unwrap();
+
+    open_tuned(options(&dir), tuning).close().await;
+    std::fs::remove_file(&glutton).unwrap();
+    let store = open_tuned(options(&dir), tuning);
+    let reported = tokio::time::timeout(Duration::from_secs(10), async {
+        while !store.read(|view| view.gaps(9)).await.iter().any(|(_, gap)| gap.kind == GapKind::StoreDamage) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert!(reported.await.is_ok(), "fact 2 was acknowledged, is gone, and nobody is told");
+    store.close().await;
+}
