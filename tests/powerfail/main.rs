@@ -33,13 +33,16 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use harness::faults::Faults;
+use rand::seq::SliceRandom;
 
 use self::powercut::{Before, Recorded, record};
 use self::trials::{Tally, Trials};
 use self::workload::{Kind, Workload};
 
-/// Images of a control.
+/// Images of a control at most; a tenth of all.
 const CONTROL: usize = 60;
+/// Only a cut between an early acknowledgement and its sync shows it.
+const MOST_EARLY: usize = 600;
 /// Directories that a cut has left and that are cut again while they are opened, of each of the first two workloads.
 const SECOND_CUTS: usize = 2;
 
@@ -149,7 +152,8 @@ fn power_cuts(
         let recorded = begin(kind, Before::Nothing, 0, &mut faults)?;
         recorded.cuts().run(trials, &mut tally, &mut faults, |tally| tally.distinct >= of_one)?;
         if kind == Kind::Steady {
-            tallies.extend(controls(&recorded, trials, &mut faults)?);
+            let images = (arguments.images / 10).clamp(1, CONTROL);
+            tallies.extend(controls(&recorded, images, trials, &mut faults)?);
         }
         for _ in 0..SECOND_CUTS {
             cut.push(recorded.cut_once(&mut faults)?);
@@ -158,7 +162,10 @@ fn power_cuts(
         tallies.push(tally);
     }
     let (mut tally, mut faults) = (trials.tally(Kind::Salvage.name()), faults.fork("salvage"));
-    let rounds: Vec<Before> = (0..damage::PLANS).map(Before::Damage).chain(cut).collect();
+    let mut rounds: Vec<Before> = (0..damage::PLANS).map(Before::Damage).chain(cut).collect();
+    rounds.shuffle(faults.rng());
+    // A few images of each are worth a recording.
+    rounds.truncate((of_one / 4).max(1));
     let of_round = of_one.div_ceil(rounds.len());
     for (round, before) in rounds.into_iter().enumerate() {
         let recorded = begin(Kind::Salvage, before, round as u32, &mut faults)?;
@@ -171,12 +178,17 @@ fn power_cuts(
 }
 
 /// What must be red.
-fn controls(recorded: &Recorded, trials: &mut Trials, faults: &mut Faults) -> anyhow::Result<[Tally; 2]> {
+fn controls(
+    recorded: &Recorded,
+    images: usize,
+    trials: &mut Trials,
+    faults: &mut Faults,
+) -> anyhow::Result<[Tally; 2]> {
     let mut early = trials.control("control: acknowledges early");
-    let enough = |tally: &Tally| tally.failed >= 3 || tally.runs >= CONTROL * 10;
+    let enough = |tally: &Tally| tally.failed >= 3 || tally.runs >= MOST_EARLY;
     recorded.early_acknowledgements()?.run(trials, &mut early, faults, enough)?;
     let mut forged = trials.control("control: no checksum");
-    recorded.forged().run(trials, &mut forged, faults, |tally| tally.runs >= CONTROL)?;
+    recorded.forged().run(trials, &mut forged, faults, |tally| tally.runs >= images)?;
     Ok([early, forged])
 }
 
