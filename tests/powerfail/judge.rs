@@ -135,9 +135,13 @@ impl Judge<'_> {
         store.close().await;
         self.compare_ledger()?;
 
+        let aside = self.views_aside();
         let store = self.open()?;
         let second = store.read(portrait).await;
-        self.agree("the second opening", &first, &second);
+        // A view may remember what damage has taken from the ledger; one that is built again cannot.
+        if self.expected.lost.is_empty() || self.views_aside() == aside {
+            self.agree("the second opening", &first, &second);
+        }
         self.store_more(&store).await;
         self.wait_until_named(&store).await;
         let second = store.read(portrait).await;
