@@ -139,6 +139,8 @@ impl Open {
             if chunk.staging.bytes() >= CHUNK_FULL {
                 self.applied.partial = index as u32;
                 self.commit(shared, std::mem::replace(chunk, Chunk::new(self.sources.merged())))?;
+                self.archive(shared)?;
+                *chunk = Chunk::new(self.sources.merged());
             }
             rules.apply_subject(&mut chunk.staging, placed, step, index)?;
         }
@@ -176,11 +178,15 @@ impl Open {
         self.engine.sync()
     }
 
-    /// Archives a little of what is no longer recent.
+    /// Archives a little of what is no longer recent, and more when that is much.
     pub fn archive(&mut self, shared: &Shared) -> Result<(), ViewError> {
-        let written = self.archivist.turn(&mut self.engine, &self.sources)?;
-        shared.counters.view_bytes.fetch_add(written, Ordering::Relaxed);
-        Ok(())
+        loop {
+            let written = self.archivist.turn(&mut self.engine, &self.sources)?;
+            shared.counters.view_bytes.fetch_add(written, Ordering::Relaxed);
+            if !self.archivist.is_busy() || !self.archivist.is_crowded(&self.sources.live) {
+                return Ok(());
+            }
+        }
     }
 
     pub fn is_archiving(&self) -> bool {
@@ -222,6 +228,7 @@ impl Open {
         let counts = staging.get(&key)?.unwrap_or_else(|| PlatformEntry::new(platform));
         staging.put(key, &PlatformEntry { filled_through: more.then_some(through), ..counts });
         self.write(shared, staging)?;
+        self.archive(shared)?;
         Ok(more)
     }
 }

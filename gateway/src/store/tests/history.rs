@@ -176,6 +176,29 @@ async fn a_platform_that_is_new_gets_the_archived_punches_too() {
 }
 
 #[tokio::test]
+async fn a_platform_that_is_new_does_not_make_all_of_a_long_history_live_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for n in (0..1000).step_by(50) {
+        append(&store, (n..n + 50).map(|n| Fact::Punch(punch(n))).collect()).await;
+        append(&store, (n..n + 50).map(|n| verified(punch(n).id)).collect()).await;
+        let subjects = (n..n + 50).map(|n| Subject::Punch(punch(n).id)).collect();
+        let receipt = step(u64::from(n), subjects, Step::Confirmed { external: None, note: None });
+        append(&store, vec![Fact::Upload(receipt)]).await;
+    }
+    archived(&store, 960).await;
+    store.close().await;
+
+    let provincial = PlatformName::from("provincial");
+    let both = vec![(national(), None), (provincial.clone(), None)];
+    let store = open_tuned(StoreOptions::new(dir.path().to_owned(), both), SHORT);
+    let outbox = store.read(move |view| view.outbox(&provincial, Seq(0), 1000)).await;
+    assert_eq!(outbox.len(), 1000);
+    assert!(live_punches(&store) < 500, "{} punches are live", live_punches(&store));
+    store.close().await;
+}
+
+#[tokio::test]
 async fn an_archived_punch_can_be_judged_again() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

@@ -110,6 +110,11 @@ impl Live {
         self.read().recent.has(seq)
     }
 
+    /// How many punches there are.
+    pub fn count(&self) -> usize {
+        self.read().recent.count()
+    }
+
     pub fn seq_of(&self, id: PunchId) -> Option<Seq> {
         self.read().recent.seq_of(id)
     }

@@ -66,6 +66,10 @@ impl Recent {
         self.punches.contains_key(&seq)
     }
 
+    pub fn count(&self) -> usize {
+        self.punches.len()
+    }
+
     pub fn seq_of(&self, id: PunchId) -> Option<Seq> {
         self.ids.get(&id.0).copied()
     }

@@ -21,11 +21,13 @@ use crate::store::view::rows::{self, RunEntry};
 use crate::store::view::staging::Staging;
 
 /// Blocks of rows that one turn collects or clears.
-const BLOCKS_PER_TURN: usize = 4;
+const BLOCKS_PER_TURN: usize = 8;
 /// Records that one turn clears.
 const RECORDS_PER_TURN: usize = 512;
 /// The runs are looked through for much changed ones after one turn without work for so many entries of a run.
 const LOOK_PER: usize = 128;
+/// With so many times the punches live that should be, archiving comes before everything else.
+const CROWD: u64 = 3;
 /// A run is made again when this part of its punches is live again.
 const CHANGED_PART: usize = 4;
 
@@ -59,6 +61,11 @@ impl Archivist {
         Archivist { window: window as u64, run_length: run_length.max(1), state: State::Resting, rested: 0 }
     }
 
+    /// Whether many more punches are live than should be: of a platform that is new, or one that answers after months.
+    pub fn is_crowded(&self, live: &Live) -> bool {
+        live.count() as u64 > CROWD * (self.window + self.run_length as u64)
+    }
+
     /// Whether there is work begun.
     pub fn is_busy(&self) -> bool {
         match self.state {
@@ -82,9 +89,7 @@ impl Archivist {
         let view = sources.merged();
         match std::mem::replace(&mut self.state, State::Resting) {
             State::Resting => {
-                if let Some(begun) = self.begin(&view)? {
-                    self.state = State::Collecting(Box::new(begun));
-                }
+                self.rest_or_begin(&view)?;
                 Ok(0)
             }
             State::Collecting(mut collecting) => {
@@ -105,10 +110,19 @@ impl Archivist {
                     self.state = State::Clearing { run, block };
                 } else {
                     mark_cleared(&mut staging, &run)?;
+                    // Before the next turn may be long: with nothing more to follow, the follower rests.
+                    self.rest_or_begin(&sources.merged())?;
                 }
                 sources.live.commit(engine, staging)
             }
         }
+    }
+
+    fn rest_or_begin(&mut self, view: &Merged) -> Answer<()> {
+        if let Some(begun) = self.begin(view)? {
+            self.state = State::Collecting(Box::new(begun));
+        }
+        Ok(())
     }
 
     /// What is to be archived now.
@@ -120,7 +134,7 @@ impl Archivist {
             return self.next_run(view);
         }
         self.rested += 1;
-        if self.rested * LOOK_PER < self.run_length {
+        if self.rested * LOOK_PER < self.run_length && !self.is_crowded(&view.live) {
             return Ok(None);
         }
         self.rested = 0;
