@@ -40,9 +40,11 @@ impl Platform {
     }
 
     pub(super) fn list_workers(&self, data: &Value) -> Answer {
-        let wanted = self.id_number(data);
-        let workers =
-            self.book.workers.iter().filter(|worker| wanted.as_ref().is_none_or(|id| *id == worker.id_number));
+        let (id_number, team) = (self.id_number(data), data.get("teamSysNo").and_then(Value::as_u64));
+        let workers = self.book.workers.iter().filter(|worker| {
+            id_number.as_ref().is_none_or(|id| *id == worker.id_number)
+                && team.is_none_or(|team| team == worker.team_number)
+        });
         let row = |worker: &Worker| {
             json!({
                 "workerName": worker.name,

@@ -1,10 +1,11 @@
 //! After an unknown outcome: ask the platform what it has before anything is sent again.
 //!
-//! Employers, teams and workers are asked for one by one, entries and exits by team, attendance by team and day
-//! ([`super::scanning`]). Only a list that was read to its
-//! end says that something is not there. An answer that is no such list settles nothing: the question is asked again
-//! later, and after several times people are told. A registration whose list the platform does not give at all is sent
-//! again, and "already exists" settles it.
+//! A batch of workers, entries or exits is asked for by its team, anything else by itself, attendance by team and day
+//! ([`super::scanning`]). Only a list that was read to its end says that something is not there. An answer that is no such
+//! list settles nothing: the question is asked again later, and after several times people are told. A registration whose
+//! list the platform does not give at all is sent again, and "already exists" settles it.
+
+use std::collections::BTreeMap;
 
 use super::jobs::{Doubt, Job, Phase, Then};
 use super::listing::{Listing, Progress, Reply};
@@ -13,13 +14,13 @@ use super::restoring::method_of;
 use super::settling::doubled;
 use super::{ASK_FIRST, ASK_LONGEST, Courier, IN_VAIN, Now, Order, Outcome, Purpose};
 use crate::punch::{JobId, Step, Subject};
-use crate::upload::profiles::{Answer, Method, MoveKind, MoveRow, Request};
+use crate::upload::profiles::{Answer, Method, MoveKind, MoveRow, Request, Whom};
 
 /// A registration of unknown outcome, while the platform is asked for it.
 #[derive(Debug)]
 pub(super) struct Question {
     job: JobId,
-    /// With entries and exits: for one of them; the list has those of the whole job.
+    /// Of a batch, one; the list has those of the whole job.
     about: Subject,
     listing: Listing,
 }
@@ -77,12 +78,15 @@ impl Courier {
         let Some(job) = self.jobs.get(question.job).filter(|_| self.jobs.doubt(question.job).is_some()) else {
             return Vec::new();
         };
-        let is_concerned = |subject: &&Subject| job.method == Method::AddMoves || **subject == question.about;
-        job.subjects.iter().filter(is_concerned).cloned().collect()
+        job.subjects.iter().filter(|subject| is_batch(job) || **subject == question.about).cloned().collect()
     }
 
     /// The question for a registration, or why it cannot be asked.
-    fn request_for(&self, job: JobId, about: &Subject, page: u32) -> Result<Request, String> {
+    fn request_for(&self, id: JobId, about: &Subject, page: u32) -> Result<Request, String> {
+        let team_number = || {
+            let number = self.jobs.get(id).and_then(|job| job.team_number.clone());
+            number.or_else(|| self.number_wanted(id, about)).ok_or("the team's number is not known here")
+        };
         let employer = |name: &str| {
             let known = self.registry.employer(name).cloned();
             known.ok_or_else(|| format!("employer {name} is not configured"))
@@ -96,11 +100,11 @@ impl Courier {
             Subject::Team(team) => {
                 Request::QueryTeams { employer: employer(&team.employer)?, team: team.clone(), page }
             }
-            Subject::Worker(id) => Request::QueryWorkers { id_number: id_number(id)?, page },
-            Subject::Entry(..) | Subject::Exit(..) => {
-                let number = self.jobs.get(job).and_then(|job| job.team_number.clone());
-                Request::QueryMoves { team_number: number.ok_or("the team's number is not known here")?, page }
+            Subject::Worker(_) if self.jobs.get(id).is_some_and(is_batch) => {
+                Request::QueryWorkers { whom: Whom::Team(team_number()?), page }
             }
+            Subject::Worker(id) => Request::QueryWorkers { whom: Whom::Worker(id_number(id)?), page },
+            Subject::Entry(..) | Subject::Exit(..) => Request::QueryMoves { team_number: team_number()?, page },
             Subject::Punch(_) => return Err("a punch is asked for with its day".to_owned()),
         })
     }
@@ -161,41 +165,42 @@ impl Courier {
 
     /// What is on the page, the platform has.
     fn settle_listed(&mut self, now: Now, question: &Question, answer: &Answer) {
-        let mut there = Vec::new();
+        let mut there: BTreeMap<Option<String>, Vec<Subject>> = BTreeMap::new();
         for subject in self.concerned(question) {
-            match self.found(&subject, answer) {
-                Some(found) if matches!(subject, Subject::Team(_) | Subject::Worker(_)) => {
-                    self.settle_found(now, question.job, subject, found);
-                }
-                Some(_) => there.push(subject),
-                None => {}
+            if let Some(found) = self.found(&subject, answer) {
+                there.entry(found.number).or_default().push(subject);
             }
         }
-        if !there.is_empty() {
-            self.confirm(now, question.job, there, None, Some("found by query".to_owned()));
+        for (number, subjects) in there {
+            match self.moved_from(&subjects) {
+                Some(before) => self.settle_moved(now, question.job, subjects, &before, number),
+                None => self.confirm(now, question.job, subjects, number, Some("found by query".to_owned())),
+            }
         }
     }
 
-    /// The platform has a team or worker: under which number?
-    fn settle_found(&mut self, now: Now, id: JobId, about: Subject, found: Found) {
-        let note = Some("found by query".to_owned());
-        let moved_from = match &about {
-            Subject::Worker(worker) => self.registry.number_of(worker).map(str::to_owned),
-            Subject::Employer(_) | Subject::Team(_) | Subject::Entry(..) | Subject::Exit(..) | Subject::Punch(_) => {
-                None
-            }
-        };
-        let Some(before) = moved_from else { return self.confirm(now, id, vec![about], found.number, note) };
-        let wanted = self.number_wanted(id, &about);
-        match found.number {
-            Some(there) if Some(&there) != wanted.as_ref() => {
+    /// The number of the team that a worker leaves.
+    fn moved_from(&self, subjects: &[Subject]) -> Option<String> {
+        let [Subject::Worker(worker)] = subjects else { return None };
+        self.registry.number_of(worker).map(str::to_owned)
+    }
+
+    /// A worker who was to change teams: has the platform done it?
+    fn settle_moved(&mut self, now: Now, id: JobId, about: Vec<Subject>, before: &str, number: Option<String>) {
+        let Some(worker) = about.first().cloned() else { return };
+        match number {
+            Some(there) if Some(&there) != self.number_wanted(id, &worker).as_ref() => {
                 if there != before {
-                    self.correct_number(now, id, &about, there.clone());
+                    self.correct_number(now, id, &worker, there.clone());
                 }
                 let failure = format!("the platform keeps the worker in the team with the number {there}");
-                self.release(now, id, vec![about], &Then::Split { text: failure.clone() }, failure);
+                let then = match self.jobs.doubt(id).map(|doubt| &doubt.then) {
+                    Some(Then::Resend) => Then::Resend,
+                    _ => Then::Split { text: failure.clone() },
+                };
+                self.release(now, id, about, &then, failure);
             }
-            number => self.confirm(now, id, vec![about], number, note),
+            number => self.confirm(now, id, about, number, Some("found by query".to_owned())),
         }
     }
 
@@ -236,5 +241,23 @@ impl Courier {
             subjects.iter().for_each(|subject| self.registry.told(subject, None));
             self.push(now, id, method, subjects, Step::Unknown { reason });
         }
+    }
+}
+
+/// Whether a request carried several of one team, for whom the team's list is asked.
+fn is_batch(job: &Job) -> bool {
+    match job.method {
+        Method::AddMoves => true,
+        Method::AddWorkers => job.size > 1,
+        Method::AddEmployer
+        | Method::AddTeam
+        | Method::UpdateWorker
+        | Method::AddAttendance
+        | Method::QueryJob
+        | Method::QueryEmployers
+        | Method::QueryTeams
+        | Method::QueryWorkers
+        | Method::QueryMoves
+        | Method::QueryAttendance => false,
     }
 }

@@ -121,6 +121,15 @@ pub struct TeamPlace {
     pub number: String,
 }
 
+/// Which workers are asked for.
+#[derive(Clone, Debug)]
+pub enum Whom {
+    /// Those of the team with this number.
+    Team(String),
+    /// The one with this ID number, in whatever team.
+    Worker(String),
+}
+
 /// One thing to ask of a platform.
 #[derive(Clone, Debug)]
 pub enum Request {
@@ -153,9 +162,8 @@ pub enum Request {
         place: TeamPlace,
         worker: Box<Worker>,
     },
-    /// In whatever team.
     QueryWorkers {
-        id_number: String,
+        whom: Whom,
         page: u32,
     },
     AddMoves {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::wire::{self, Body, Ending, Lists, number};
 use crate::config::Employer;
 use crate::punch::TeamKey;
-use crate::upload::profiles::{Attendance, Method, Move, MoveKind, PunchKey, Request};
+use crate::upload::profiles::{Attendance, Method, Move, MoveKind, PunchKey, Request, Whom};
 
 /// What goes wrong, each with its probability.
 #[derive(Clone, Copy, Debug, Default)]
@@ -169,9 +169,14 @@ impl ModelPlatform {
                 );
                 wire::page(rows.collect(), *page, lists)
             }
-            Request::QueryWorkers { id_number, page } => {
-                let row = |team: &String| json!({ "idCardNumber": id_number, "teamSysNo": number(team) });
-                wire::page(self.workers.get(id_number).map(row).into_iter().collect(), *page, lists)
+            Request::QueryWorkers { whom, page } => {
+                let is_asked_for = |(id, team): &(&String, &String)| match whom {
+                    Whom::Team(number) => *team == number,
+                    Whom::Worker(number) => *id == number,
+                };
+                let asked_for = self.workers.iter().filter(is_asked_for);
+                let rows = asked_for.map(|(id, team)| json!({ "idCardNumber": id, "teamSysNo": number(team) }));
+                wire::page(rows.collect(), *page, lists)
             }
             Request::QueryMoves { team_number, page } => {
                 let here = self.moves.iter().filter(|(id, _)| self.workers.get(*id) == Some(team_number));

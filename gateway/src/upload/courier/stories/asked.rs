@@ -78,6 +78,21 @@ fn a_registration_in_doubt_is_asked_for_and_not_sent_again() {
 }
 
 #[test]
+fn a_registration_that_never_arrives_burns_no_tries() {
+    for lost in REGISTRATIONS {
+        let mut world = registered_in_doubt(lost);
+        world.platform.takes_lost = 0.0;
+        world.run(HOUR);
+        assert!(world.platform.received[&lost] > 5, "{lost:?}: {:?}", world.platform.received);
+        world.platform.loses.clear();
+        world.punch(2, world.now().wall);
+        world.run_dry(HOUR);
+        assert_eq!(world.courier.report(), Report::default(), "{lost:?}");
+        assert_eq!(world.platform.workers[&id_number(2)], world.platform.workers[&id_number(4)], "{lost:?}");
+    }
+}
+
+#[test]
 fn a_list_that_is_missing_or_cut_off_does_not_say_that_a_registration_is_not_there() {
     for lists in [Lists::Missing, Lists::Empty, Lists::Unreadable] {
         for lost in REGISTRATIONS {

@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use crate::config::AesKey;
     use crate::punch::Direction;
-    use crate::upload::profiles::MoveKind;
+    use crate::upload::profiles::{MoveKind, Whom};
 
     fn attendance() -> Request {
         Request::QueryAttendance { team_number: "1".to_owned(), date: date(2026, 3, 2), page: 0 }
@@ -175,8 +175,10 @@ mod tests {
             r#"{"code":0,"data":"ok"}"#,
             r#"{"code":0,"data":{"totalCount":0,"rows":null}}"#,
         ];
-        let queries: [fn() -> Request; 3] =
-            [attendance, moves, || Request::QueryWorkers { id_number: "110101194912310016".to_owned(), page: 0 }];
+        let queries: [fn() -> Request; 3] = [attendance, moves, || Request::QueryWorkers {
+            whom: Whom::Worker("110101194912310016".to_owned()),
+            page: 0,
+        }];
         for query in queries {
             for body in without {
                 assert!(matches!(answer(query(), body), Answer::NoList { .. }), "{body}");

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::dictionary as code;
 use super::{Mohurd, PAGE_SIZE, day_text};
 use crate::punch::{PhotoHash, Worker};
-use crate::upload::profiles::{Attendance, Move, Pictures, Request, TeamPlace};
+use crate::upload::profiles::{Attendance, Move, Pictures, Request, TeamPlace, Whom};
 
 /// The `data` text of a request.
 pub fn payload(profile: &Mohurd, request: &Request, pictures: &Pictures) -> String {
@@ -55,7 +55,7 @@ pub fn payload(profile: &Mohurd, request: &Request, pictures: &Pictures) -> Stri
             }
             with_place(profile, place, row)
         }
-        Request::QueryWorkers { id_number, page } => json!({
+        Request::QueryWorkers { whom: Whom::Worker(id_number), page } => json!({
             "pageIndex": page,
             "pageSize": PAGE_SIZE,
             "projectCode": profile.project_code,
@@ -66,7 +66,8 @@ pub fn payload(profile: &Mohurd, request: &Request, pictures: &Pictures) -> Stri
             let rows: Vec<Value> = moves.iter().map(|one| worker_move(profile, one)).collect();
             with_place(profile, place, json!({ "workerList": rows }))
         }
-        Request::QueryMoves { team_number: number, page } => json!({
+        Request::QueryWorkers { whom: Whom::Team(number), page }
+        | Request::QueryMoves { team_number: number, page } => json!({
             "pageIndex": page,
             "pageSize": PAGE_SIZE,
             "projectCode": profile.project_code,
@@ -254,7 +255,9 @@ mod tests {
         assert_eq!((&update["teamSysNo"], &update["isTeamLeader"]), (&json!(1_700_000_001), &json!(0)));
         assert!(update["workerName"].is_string() && update["teamName"].is_string());
         assert_eq!(update.get("workerList"), None);
-        let ask = read(&Request::QueryWorkers { id_number: "11010119491231018x".to_owned(), page: 0 });
+        let ask = |whom| read(&Request::QueryWorkers { whom, page: 0 });
+        assert_eq!(ask(Whom::Team("1700000001".to_owned()))["teamSysNo"], 1_700_000_001);
+        let ask = ask(Whom::Worker("11010119491231018x".to_owned()));
         assert_eq!(ask["idCardNumber"], "0/6LZNgkSqm/yUGJcc+37OnhPbqommgn+RLOFYsgjSQ=");
         assert_eq!(ask.get("teamSysNo"), None);
     }
