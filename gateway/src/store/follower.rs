@@ -4,6 +4,7 @@
 //! A view that does not open, panics or does not agree with the ledger is moved aside and built again from the ledger,
 //! while facts are taken all the same.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -304,8 +305,11 @@ impl Follower {
         if error.is_disk() || !dir.exists() {
             return;
         }
-        if let ViewError::Ahead { applied } = error {
-            self.note_lost_tail(*applied);
+        if let ViewError::Ahead { applied } = error
+            && let Err(error) = self.note_lost_tail(*applied)
+        {
+            tracing::error!(%error, "facts after {} are lost; the view that knew them stays until that is noted", self.tail.last_seq);
+            return;
         }
         match engine::move_aside(dir, &stamp(&self.shared.clock)) {
             Ok(aside) => tracing::warn!(%error, aside = %aside.display(), "the view is built again from the ledger"),
@@ -315,7 +319,7 @@ impl Follower {
 
     /// The view knew more than the ledger holds: acknowledged facts at its end are gone. Once the view is gone too, only
     /// this note says so.
-    fn note_lost_tail(&self, applied: Seq) {
+    fn note_lost_tail(&self, applied: Seq) -> io::Result<()> {
         let Tail { last_segment, last_seq, torn, .. } = self.tail;
         let cut = match torn {
             Some(torn) => format!("; {} bytes at offset {} were cut", torn.length, torn.at.offset),
@@ -331,9 +335,7 @@ impl Follower {
                 "segment {last_segment}: facts {first} to {applied} were in the ledger and are not any more{cut}"
             ),
         };
-        if let Err(error) = owed::note(&self.shared.paths.owed, &format!("facts-{first}-{applied}"), &gap) {
-            tracing::error!(%error, detail = gap.detail, "facts are lost, and that could not be noted");
-        }
+        owed::note(&self.shared.paths.owed, &format!("facts-{first}-{applied}"), &gap)
     }
 }
 

@@ -161,7 +161,7 @@ async fn a_store_opened_on_a_full_disk_says_so_and_begins_when_there_is_space() 
 #[tokio::test]
 async fn a_lost_tail_is_reported_though_the_opening_that_noticed_it_could_not_say_so() {
     let Some(disk) = SmallDisk::mount() else {
-        eprintln!("skipped: this process may not mount a small file system");
+        println!("SKIP: this process may not mount a small file system");
         return;
     };
     let dir = disk.0.path().join("data");
