@@ -228,6 +228,21 @@ pub struct Depth {
     pub refused: u64,
 }
 
+/// The box whose backup this data was made from: what it uploaded after the backup is not in the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forerunner {
+    /// The fact of the restoration, and its time.
+    pub seq: Seq,
+    pub at: UnixMs,
+}
+
+impl Forerunner {
+    /// Whether it may have uploaded this: the backup had it, or a terminal sent it again after the restoration.
+    pub fn may_have_sent(&self, out: &Outgoing) -> bool {
+        out.seq < self.seq || out.time < self.at
+    }
+}
+
 /// A worker's last verified punch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Presence {

@@ -19,7 +19,7 @@ use super::ledger::segment::sync_dir;
 use super::ledger::{Ledger, check};
 use super::shared::{Paths, Shared};
 use super::writer::Writer;
-use super::{AppendError, OpenError, StoreOptions, Tuning, backup, keyring, owed, photos};
+use super::{AppendError, Forerunner, OpenError, StoreOptions, Tuning, backup, keyring, owed, photos};
 use crate::clock::Clock;
 use crate::punch::{Fact, Gap, GapKind, Restoration, Seq};
 
@@ -86,9 +86,9 @@ pub fn open(options: StoreOptions, clock: Clock, tuning: Tuning) -> Result<Handl
         tracing::warn!(segment = torn.at.segment, offset = torn.at.offset, bytes = torn.length, "a torn tail was cut");
     }
 
-    let restored = marker.exists().then(|| Seq(tail.last_seq + 1));
+    let forerunner = marker.exists().then(|| Forerunner { seq: Seq(tail.last_seq + 1), at: clock.now() });
     let shared =
-        Arc::new(Shared::new(paths.clone(), clock.clone(), opened.keyring, restored, tail.end, Seq(tail.last_seq)));
+        Arc::new(Shared::new(paths.clone(), clock.clone(), opened.keyring, forerunner, tail.end, Seq(tail.last_seq)));
     let mut follower = Follower::new(shared.clone(), options.platforms, tail, tuning);
     follower.open();
     let lost_keys = opened.lost.map(|detail| damage(&clock, None, detail));
@@ -166,7 +166,7 @@ struct Reports {
 
 impl Reports {
     fn run(&self, paths: &Paths, lost_keys: Option<Gap>) {
-        if self.shared.restored.is_some() {
+        if self.shared.forerunner.is_some() {
             self.record_restoration();
         }
         if let Some(gap) = lost_keys {

@@ -18,7 +18,7 @@ use super::view::history::archivist;
 use super::view::keys;
 use super::view::merged::Sources;
 use super::view::rows::WorkerEntry;
-use super::{Damage, Recorded, StoreCounters, StoreHealth};
+use super::{Damage, Forerunner, Recorded, StoreCounters, StoreHealth};
 use crate::clock::Clock;
 use crate::punch::{Adoption, Seq};
 
@@ -56,8 +56,8 @@ pub struct Shared {
     pub paths: Paths,
     pub clock: Clock,
     pub keyring: Arc<Keyring>,
-    /// This opening is the first one after a restoration from a backup: facts before this one are of before.
-    pub restored: Option<Seq>,
+    /// This opening is the first one after a restoration from a backup.
+    pub forerunner: Option<Forerunner>,
     progress: Mutex<Progress>,
     moved: Condvar,
     /// Sequence of the last fact that the view shows.
@@ -181,7 +181,7 @@ impl Shared {
         paths: Paths,
         clock: Clock,
         keyring: Keyring,
-        restored: Option<Seq>,
+        forerunner: Option<Forerunner>,
         durable: Locus,
         durable_seq: Seq,
     ) -> Shared {
@@ -189,7 +189,7 @@ impl Shared {
             paths,
             clock,
             keyring: Arc::new(keyring),
-            restored,
+            forerunner,
             progress: Mutex::new(Progress {
                 sources: None,
                 durable,

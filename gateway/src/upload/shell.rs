@@ -293,6 +293,7 @@ fn restored(view: &View, platform: &PlatformName) -> Restored {
         in_flight: in_flight.collect(),
         last_job: view.last_job(platform).0,
         refused_punches: view.depth(platform).refused,
+        forerunner: view.forerunner(),
     }
 }
 

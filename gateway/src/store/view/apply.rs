@@ -12,7 +12,7 @@ use crate::punch::*;
 use crate::store::dedup::DedupKey;
 use crate::store::keyring::Keyring;
 use crate::store::ledger::reader::Locus;
-use crate::store::{Presence, PunchRow, Totals};
+use crate::store::{Forerunner, Presence, PunchRow, Totals};
 
 /// The rules of one opening.
 pub struct Rules {
@@ -51,8 +51,8 @@ impl Rules {
                 Ok(())
             }
             Fact::Epoch(_) => Ok(()),
-            Fact::Restoration(_) => {
-                staging.put(keys::RESTORATION.to_vec(), &seq);
+            Fact::Restoration(restoration) => {
+                staging.put(keys::RESTORATION.to_vec(), &Forerunner { seq, at: restoration.at });
                 Ok(())
             }
             Fact::DayHead(head) => {

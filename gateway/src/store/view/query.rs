@@ -13,7 +13,9 @@ use crate::punch::*;
 use crate::store::ledger::reader::{Locus, PlacedFrame, read_frame};
 use crate::store::ledger::seal::unseal;
 use crate::store::shared::Shared;
-use crate::store::{Depth, Outgoing, Page, Place, Presence, PunchFilter, PunchRow, Story, Totals, UploadRow};
+use crate::store::{
+    Depth, Forerunner, Outgoing, Page, Place, Presence, PunchFilter, PunchRow, Story, Totals, UploadRow,
+};
 
 /// The read side of the store: what the follower has applied.
 ///
@@ -259,10 +261,9 @@ impl View {
         self.glance(|view| listing::uploads(view, platform, state, after.as_ref(), limit))
     }
 
-    /// Punches before this one may have been uploaded without the ledger knowing: it was restored from a backup then.
-    pub fn unsure_before(&self) -> Option<Seq> {
-        let recorded = self.settled(|Merged { live, .. }| live.get(keys::RESTORATION));
-        recorded.max(self.shared.restored)
+    /// The box whose backup the data was last restored from.
+    pub fn forerunner(&self) -> Option<Forerunner> {
+        self.shared.forerunner.or_else(|| self.settled(|Merged { live, .. }| live.get(keys::RESTORATION)))
     }
 
     pub fn depth(&self, platform: &PlatformName) -> Depth {

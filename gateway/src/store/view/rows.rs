@@ -11,7 +11,7 @@ use crate::store::ledger::reader::Locus;
 use crate::store::{Outgoing, Presence, PunchRow, UploadRow};
 
 /// Of all row shapes together.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// sled keeps large values badly: none is longer than this.
 pub const MAX_VALUE: usize = 4096;

@@ -141,7 +141,10 @@ impl Courier {
     fn run<'a>(&self, now: Now, queue: &'a [Item]) -> Vec<&'a Item> {
         let underway = |item: &&Item| item.job.is_some_and(|job| self.jobs.is_accepted(job));
         let can_go = |item: &&Item| {
-            item.job.is_none() && item.out.time <= now.wall && item.retry.not_before.is_none_or(|at| at <= now.instant)
+            item.job.is_none()
+                && !item.is_unsure
+                && item.out.time <= now.wall
+                && item.retry.not_before.is_none_or(|at| at <= now.instant)
         };
         queue.iter().skip_while(underway).take_while(can_go).take(self.batch_limit()).collect()
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::civil::Date;
 
-use super::jobs::{Phase, Then};
+use super::jobs::{Doubt, Job, Phase, Then};
 use super::registry::{Readiness, Standing};
 use super::restoring::{is_on_the_way, method_of};
 use super::window::{Item, Read};
@@ -25,8 +25,9 @@ impl Courier {
                 Read::Punches(_) => !row.state.is_settled() && self.window.wants_announced(&out),
             };
             if wanted && is_on_the_way(row.state) {
-                on_the_way.push((Subject::Punch(out.punch), row));
-                self.window.insert(Item { out, job: None, retry: Retry::default(), since: now.instant });
+                let (subject, may_be_there) = (Subject::Punch(out.punch), row.state == UploadState::Accepted);
+                self.take_in(now, out, may_be_there);
+                on_the_way.push((subject, row));
             } else if wanted {
                 self.admit(now, out, row, &mut parked);
             }
@@ -46,15 +47,19 @@ impl Courier {
     fn admit(&mut self, now: Now, out: Outgoing, row: UploadRow, parked: &mut BTreeMap<String, Vec<Subject>>) {
         self.registry.want(&out.worker);
         let Readiness::Blocked(reason) = self.registry.readiness(&out.worker) else {
-            let job = None;
-            self.window.insert(Item { out, job, retry: Retry::default(), since: now.instant });
-            return;
+            return self.take_in(now, out, true);
         };
         self.window.park(&out.worker, out.seq);
         let known = row.state == UploadState::Waiting && row.reason.as_ref() == Some(&reason);
         if !known {
             parked.entry(reason).or_default().push(Subject::Punch(out.punch));
         }
+    }
+
+    /// `may_be_there`: unless the platform is asked for it anyway.
+    pub(super) fn take_in(&mut self, now: Now, out: Outgoing, may_be_there: bool) {
+        let is_unsure = may_be_there && self.forerunner.is_some_and(|forerunner| forerunner.may_have_sent(&out));
+        self.window.insert(Item { out, job: None, retry: Retry::default(), since: now.instant, is_unsure });
     }
 
     /// A punch was verified.
@@ -169,6 +174,35 @@ impl Courier {
         if std::mem::take(&mut self.dirty) {
             self.review_registrations(now);
             self.review_punches(now);
+        }
+        self.doubt_unsure(now);
+    }
+
+    /// Punches that a forerunner of the data may have sent become jobs of unknown outcome, one for each team's day.
+    fn doubt_unsure(&mut self, now: Now) {
+        if self.forerunner.is_none() {
+            return;
+        }
+        let mut days: BTreeMap<(String, Date), Vec<PunchId>> = BTreeMap::new();
+        for (worker, queue) in self.window.queues() {
+            let Readiness::Ready(number) = self.registry.readiness(worker) else { continue };
+            for item in queue.iter().filter(|item| item.is_unsure && item.job.is_none()) {
+                let day = (number.clone(), self.date_of(item.out.time));
+                days.entry(day).or_default().push(item.out.punch);
+            }
+        }
+        for ((number, _), punches) in days {
+            let id = self.new_job();
+            for punch in &punches {
+                if let Some(item) = self.window.get_mut(*punch) {
+                    item.job = Some(id);
+                    item.is_unsure = false;
+                }
+            }
+            let phase = Phase::Unknown(Doubt::new(now.instant, Then::Resend));
+            let (method, size) = (Method::AddAttendance, punches.len());
+            let subjects = punches.into_iter().map(Subject::Punch).collect();
+            self.jobs.insert(id, Job { method, subjects, size, team_number: Some(number), phase });
         }
     }
 

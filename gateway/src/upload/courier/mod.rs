@@ -46,6 +46,7 @@ use self::window::Window;
 use super::profiles::{Answer, Method, Profile, Request};
 use crate::config::{Employer, MissingWorkerFields, Platform};
 use crate::punch::{JobId, PhotoHash, Step, Subject, UnixMs, UploadStep};
+use crate::store::Forerunner;
 
 /// After an error of key or address the courier tries one request after this long.
 const PROBE_AFTER: Duration = Duration::from_secs(5 * 60);
@@ -198,6 +199,8 @@ pub struct Courier {
     last_error: Option<String>,
     refused_punches: u64,
     last_refusal: Option<String>,
+    /// The box that the data comes from, if it was another.
+    forerunner: Option<Forerunner>,
     today: Option<Date>,
     /// Registrations changed: who can be sent is to be looked at again.
     dirty: bool,

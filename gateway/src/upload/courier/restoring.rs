@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::jobs::{Awaited, Doubt, Job, Jobs, Phase, Then};
 use super::lanes::Lanes;
 use super::registry::{Registry, Standing};
-use super::window::{Item, Window};
-use super::{Courier, NO_JOB, Now, Retry, Settings};
+use super::window::Window;
+use super::{Courier, NO_JOB, Now, Settings};
 use crate::punch::{JobId, Step, Subject, UploadState, Worker};
-use crate::store::{Outgoing, UploadRow};
+use crate::store::{Forerunner, Outgoing, UploadRow};
 use crate::upload::profiles::{Method, Profile};
 
 /// What was carried by one request: job, state, serial code, method.
@@ -26,6 +26,8 @@ pub struct Restored {
     pub last_job: u64,
     /// Punches that the platform refused.
     pub refused_punches: u64,
+    /// The box that the data comes from, if it was another.
+    pub forerunner: Option<Forerunner>,
 }
 
 impl Courier {
@@ -51,6 +53,7 @@ impl Courier {
             last_error: None,
             refused_punches: restored.refused_punches,
             last_refusal: None,
+            forerunner: restored.forerunner,
             today: None,
             dirty: true,
             profile,
@@ -65,7 +68,8 @@ impl Courier {
         }
         for (out, row) in restored.in_flight {
             let subject = Subject::Punch(out.punch);
-            courier.window.insert(Item { out, job: None, retry: Retry::default(), since: now.instant });
+            // An unknown one is asked for anyway; one that the platform has taken may have failed and been sent again.
+            courier.take_in(now, out, row.state == UploadState::Accepted);
             if is_on_the_way(row.state) {
                 on_the_way.push((subject, row));
             }

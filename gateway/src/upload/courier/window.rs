@@ -33,6 +33,8 @@ pub struct Item {
     pub retry: Retry,
     /// When it could first have been sent.
     pub since: Instant,
+    /// The platform may have it from the data's forerunner, and is asked before it is sent.
+    pub is_unsure: bool,
 }
 
 /// What the window wants to be read.

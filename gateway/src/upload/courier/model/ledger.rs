@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 
 use crate::punch::{PunchId, Seq, Step, Subject, UnixMs, UploadState, UploadStep, Worker, WorkerId};
-use crate::store::{Outgoing, UploadRow};
+use crate::store::{Forerunner, Outgoing, UploadRow};
 use crate::upload::courier::Restored;
 
 /// Every step that was stored, and the view of it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Ledger {
     pub steps: Vec<UploadStep>,
     pub rows: BTreeMap<Subject, UploadRow>,
     pub workers: BTreeMap<WorkerId, Worker>,
     pub punches: BTreeMap<Seq, Outgoing>,
     pub places: BTreeMap<PunchId, Seq>,
+    /// The box that it comes from, if it was another.
+    pub forerunner: Option<Forerunner>,
     last_job: u64,
 }
 
@@ -72,6 +74,7 @@ impl Ledger {
             in_flight: in_flight.collect(),
             last_job: self.last_job,
             refused_punches: 0,
+            forerunner: self.forerunner,
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::config::{AesKey, Employer, MissingWorkerFields, Platform, ProfileKind
 use crate::punch::{
     Direction, JobId, Method, PlatformName, PunchId, Seq, Step, Subject, TeamKey, UnixMs, UploadStep, Worker, WorkerId,
 };
-use crate::store::{Outgoing, UploadRow};
+use crate::store::{Forerunner, Outgoing, UploadRow};
 use crate::upload::profiles::{Move, MoveKind, Profile, Request, TeamPlace};
 
 /// 2026-03-02 12:00:00 at +08:00.
@@ -175,6 +175,13 @@ impl World {
     /// The gateway is off for so long.
     pub fn off(&mut self, time: Duration) {
         self.ms += time.as_millis() as i64;
+        self.restart();
+    }
+
+    /// The ledger is made from a backup on another box.
+    pub fn restore(&mut self, backup: Ledger) {
+        self.ledger = backup;
+        self.ledger.forerunner = Some(Forerunner { seq: Seq(self.next_seq), at: self.now().wall });
         self.restart();
     }
 

@@ -11,6 +11,7 @@ use super::*;
 use crate::punch::{PunchId, UploadState};
 
 mod asked;
+mod backup;
 mod roster;
 
 const MINUTE: Duration = Duration::from_secs(60);
