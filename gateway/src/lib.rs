@@ -123,8 +123,8 @@ async fn open_store(config: &Config, clock: &Clock) -> Result<Store, RunError> {
         .iter()
         .map(|platform| (platform.name.clone(), platform.upload_from.map(|day| day_start(day, config))))
         .collect();
-    let key = config.store.key.clone();
-    let options = StoreOptions { key, ..StoreOptions::new(config.data_dir.clone(), platforms) };
+    let config::Store { key, retention } = config.store.clone();
+    let options = StoreOptions { key, retention, ..StoreOptions::new(config.data_dir.clone(), platforms) };
     let clock = clock.clone();
     let opened = tokio::task::spawn_blocking(move || Store::open(options, clock)).await;
     match opened {

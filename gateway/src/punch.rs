@@ -508,6 +508,18 @@ pub struct Restoration {
     pub at: UnixMs,
 }
 
+/// Photos were removed by the site's rule: their punches had been settled for so many days, or room was needed. The punches
+/// stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removal {
+    pub at: UnixMs,
+    pub photos: u32,
+    /// The last fact that was looked at for it.
+    pub through: Seq,
+    /// Before their days were over.
+    pub for_space: bool,
+}
+
 /// Everything that can stand in the ledger.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Fact {
@@ -522,4 +534,5 @@ pub enum Fact {
     Epoch(Epoch),
     DayHead(DayHead),
     Restoration(Restoration),
+    Removal(Removal),
 }

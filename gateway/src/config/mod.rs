@@ -23,6 +23,7 @@ use jiff::civil::Date;
 use jiff::tz::Offset;
 
 use crate::punch::{PlatformName, TerminalId};
+use crate::store::Retention;
 use crate::store::keyring::master::MasterFile;
 
 const DEFAULT_CONSOLE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -63,6 +64,8 @@ pub struct Store {
     /// 64 hexadecimal digits or a passphrase, readable by the gateway alone: `key_file`, else the systemd credential
     /// `anxin.store-key`, else `store.key` in the data directory, which is made at the first start.
     pub key: MasterFile,
+    /// `photo_days`, `budget_mib`, `photos_make_room`.
+    pub retention: Retention,
 }
 
 /// `[console]`

@@ -25,6 +25,7 @@ pub enum Severity {
 pub enum Kind {
     StoreFailing,
     StoreFull,
+    StoreShort,
     StoreDamaged,
     LineDown,
     LineUnkeyed,

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Ops;
 use super::alarms::{Kind, Severity};
 use crate::clock::Clock;
-use crate::store::{Damage, Store, StoreHealth};
+use crate::store::{Damage, Room, Store, StoreHealth};
 
 /// How often the clock is looked at; the store says by itself when it changes.
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
@@ -31,6 +31,7 @@ pub async fn run(
         show_store(&ops, &place, &now);
         show_damage(&ops, &place, &damage.borrow_and_update().clone());
         show_clock(&ops, &clock);
+        show_room(&ops, &place, store.room().ok());
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             // Whoever sends these lives as long as `store`.
@@ -64,6 +65,20 @@ fn show_store(ops: &Ops, place: &str, health: &StoreHealth) {
         } else {
             ops.alarms.clear(kind, place);
         }
+    }
+}
+
+/// A warning while there is time to do something about it.
+fn show_room(ops: &Ops, place: &str, room: Option<Room>) {
+    match room {
+        Some(room) if room.is_short() && !room.is_full() => {
+            let (free, low) = (room.free >> 20, room.low >> 20);
+            let text = format!(
+                "{free} MiB are free; below {low} MiB nothing is acknowledged any more. Make space, or give `[store] budget_mib` more"
+            );
+            ops.alarms.raise(Severity::Warning, Kind::StoreShort, place, text);
+        }
+        Some(_) | None => ops.alarms.clear(Kind::StoreShort, place),
     }
 }
 
@@ -115,6 +130,21 @@ mod tests {
         show_store(&ops, "/var/lib/anxin", &failing);
         assert_eq!(kinds(&ops), [Kind::StoreFailing]);
         show_store(&ops, "/var/lib/anxin", &StoreHealth::Open);
+        assert_eq!(kinds(&ops), []);
+    }
+
+    #[test]
+    fn little_room_is_a_warning_until_there_is_none_or_enough() {
+        let ops = Ops::new(Clock::manual(OCTOBER_2026));
+        let room = |free| Some(Room { free, total: 1 << 30, low: 50 << 20, enough: 70 << 20 });
+        show_room(&ops, "/var/lib/anxin", room(99 << 20));
+        let alarm = ops.alarms.list().remove(0);
+        assert_eq!((alarm.kind, alarm.severity), (Kind::StoreShort, Severity::Warning));
+        assert!(alarm.text.contains("99 MiB are free; below 50 MiB"), "{}", alarm.text);
+        show_room(&ops, "/var/lib/anxin", room(49 << 20));
+        assert_eq!(kinds(&ops), [], "the critical alarm says more");
+        show_room(&ops, "/var/lib/anxin", room(70 << 20));
+        show_room(&ops, "/var/lib/anxin", room(100 << 20));
         assert_eq!(kinds(&ops), []);
     }
 

@@ -84,8 +84,12 @@ pub fn write(dir: &Path, keyring: &Keyring, passphrase: &str, out: impl Write) -
     for photo in photos(&paths.photos)? {
         let shelf = photo.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
         let name = photo.file_name().unwrap_or_default().to_string_lossy();
-        archive.copy(&photo, &format!("photos/{shelf}/{name}"))?;
-        archive.contents.photos += 1;
+        match archive.copy(&photo, &format!("photos/{shelf}/{name}")) {
+            Ok(()) => archive.contents.photos += 1,
+            // Its days were over meanwhile.
+            Err(BackupError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
     }
     let Archive { tar, contents } = archive;
     let sealing = tar.into_inner().map_err(BackupError::Stream)?;

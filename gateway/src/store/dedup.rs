@@ -37,7 +37,8 @@ impl DedupKey {
             | Fact::Adoption(_)
             | Fact::Epoch(_)
             | Fact::DayHead(_)
-            | Fact::Restoration(_) => None,
+            | Fact::Restoration(_)
+            | Fact::Removal(_) => None,
         }
     }
 }

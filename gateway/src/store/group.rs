@@ -15,12 +15,13 @@ use crate::punch::{Fact, Seq};
 const APPEND_BYTES: usize = 64 << 20;
 
 /// What became of one append.
-type Answer = Result<Vec<Appended>, AppendError>;
+pub type Answer = Result<Vec<Appended>, AppendError>;
 
 /// Facts on their way to the ledger.
 pub struct Request {
     facts: Vec<Prepared>,
     answer: oneshot::Sender<Answer>,
+    is_urgent: bool,
 }
 
 struct Prepared {
@@ -38,7 +39,16 @@ impl Request {
             return Err(AppendError::Unavailable(format!("{size} bytes are too many for one append")));
         }
         let (answer, answered) = oneshot::channel();
-        Ok((Request { facts, answer }, answered))
+        Ok((Request { facts, answer, is_urgent: false }, answered))
+    }
+
+    /// What must be said though the disk is full, in the space kept back for that.
+    pub fn urgent(self) -> Request {
+        Request { is_urgent: true, ..self }
+    }
+
+    pub fn is_urgent(&self) -> bool {
+        self.is_urgent
     }
 
     /// Bytes that it takes in the ledger, at most.

@@ -20,6 +20,7 @@
 //! Threads: `store-writer` appends, `store-follower` applies, `store-check` reads the closed segments once after each
 //! start and reports damage. They end when the store is closed or its last handle is dropped.
 
+mod appending;
 pub mod backup;
 pub mod days;
 mod dedup;
@@ -32,7 +33,9 @@ mod opening;
 mod owed;
 mod photos;
 mod position;
+mod retention;
 mod shared;
+mod space;
 #[cfg(test)]
 mod tests;
 pub mod view;
@@ -47,12 +50,15 @@ use tokio::sync::broadcast;
 
 use crate::clock::Clock;
 use crate::punch::*;
+use dedup::DedupKey;
 use group::Request;
 use keyring::master::MasterFile;
 use opening::Handles;
 
 pub use ledger::check::{Report, verify};
 pub use ledger::export::{ExportError, Format, export};
+pub use retention::Retention;
+pub use space::Room;
 pub use view::query::View;
 
 /// How to open a store.
@@ -63,6 +69,7 @@ pub struct StoreOptions {
     pub key: MasterFile,
     /// Platforms that get an outbox, each with the first day whose punches it wants.
     pub platforms: Vec<(PlatformName, Option<UnixMs>)>,
+    pub retention: Retention,
     /// Punches that stay at hand for being recent; what is older lies in files of half as many.
     pub recent_punches: usize,
 }
@@ -74,7 +81,8 @@ impl StoreOptions {
     /// With the key in the data directory.
     pub fn new(dir: PathBuf, platforms: Vec<(PlatformName, Option<UnixMs>)>) -> StoreOptions {
         let key = MasterFile::choose(None, None, &dir);
-        StoreOptions { dir, key, platforms, recent_punches: StoreOptions::RECENT_PUNCHES }
+        let retention = Retention::default();
+        StoreOptions { dir, key, platforms, retention, recent_punches: StoreOptions::RECENT_PUNCHES }
     }
 }
 
@@ -350,6 +358,30 @@ impl Store {
         self.handles.shared.counters.read()
     }
 
+    /// How much room the disk or the budget leaves.
+    pub fn room(&self) -> std::io::Result<Room> {
+        self.handles.shared.space.room()
+    }
+
+    /// Makes a fact durable with its photo, the photo first. A fact that is known brings none: the photo of that time may
+    /// have been removed since, and would come back for ever.
+    pub async fn append_with_photo(&self, mut fact: Fact, jpeg: Bytes) -> Result<Appended, AppendError> {
+        let shared = self.handles.shared.clone();
+        let key = DedupKey::of(&fact);
+        let known = blocking(move || key.map_or(Ok(None), |key| shared.find(&key))).await;
+        if let Some(seq) = known.map_err(|error| AppendError::Unavailable(error.to_string()))? {
+            return Ok(Appended { seq, new: false });
+        }
+        let hash = self.put_photo(jpeg).await?;
+        match &mut fact {
+            Fact::Punch(punch) => punch.photo = Some(hash),
+            Fact::Stranger(stranger) => stranger.photo = Some(hash),
+            _ => {}
+        }
+        let appended = self.append(vec![fact]).await?;
+        appended.first().copied().ok_or(AppendError::Closed)
+    }
+
     /// Stores a photo durably under its content hash. The same photo twice costs nothing.
     pub async fn put_photo(&self, jpeg: Bytes) -> Result<PhotoHash, AppendError> {
         if self.handles.stop.is_cancelled() {
@@ -362,10 +394,13 @@ impl Store {
                 return Err(AppendError::Unavailable(format!("the disk is full ({free_bytes} bytes free)")));
             }
         }
-        let dir = self.handles.shared.paths.photos.clone();
-        let keyring = self.handles.shared.keyring.clone();
-        let stored = blocking(move || photos::put(&dir, &keyring, &jpeg)).await;
-        stored.map_err(|error| AppendError::Unavailable(format!("the photo cannot be stored: {error}")))
+        let shared = self.handles.shared.clone();
+        let stored = blocking(move || {
+            let (hash, bytes) = photos::put(&shared.paths.photos, &shared.keyring, &jpeg)?;
+            shared.space.photo_came(bytes);
+            Ok::<_, std::io::Error>(hash)
+        });
+        stored.await.map_err(|error| AppendError::Unavailable(format!("the photo cannot be stored: {error}")))
     }
 
     pub async fn photo(&self, hash: PhotoHash) -> Result<Option<Bytes>, std::io::Error> {

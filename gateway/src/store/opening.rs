@@ -11,15 +11,18 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::appending::Appender;
 use super::follower::Follower;
 use super::group::Request;
 use super::ledger::check::{Finding, Wrong};
 use super::ledger::recover;
 use super::ledger::segment::sync_dir;
 use super::ledger::{Ledger, check};
+use super::retention::Keeper;
 use super::shared::{Paths, Shared};
+use super::space::{Limits, Space};
 use super::writer::Writer;
-use super::{AppendError, Forerunner, OpenError, StoreOptions, Tuning, backup, keyring, owed, photos};
+use super::{Forerunner, OpenError, StoreOptions, Tuning, backup, keyring, owed, photos};
 use crate::clock::Clock;
 use crate::punch::{Fact, Gap, GapKind, Restoration, Seq};
 
@@ -31,8 +34,6 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// Queries on the blocking pool at once; more of them only wait for each other.
 const READERS: usize = 32;
-/// A report that the ledger did not take is given again after this time.
-const REPORT_AGAIN: Duration = Duration::from_secs(5);
 
 /// What all handles of a store share.
 pub struct Handles {
@@ -72,13 +73,14 @@ impl Drop for Handles {
 
 /// Opens a store.
 pub fn open(options: StoreOptions, clock: Clock, tuning: Tuning) -> Result<Handles, OpenError> {
-    let paths = Paths::new(&options.dir);
-    let here = |source| OpenError::Io { path: options.dir.clone(), source };
-    fs::create_dir_all(&options.dir).map_err(here)?;
+    let StoreOptions { dir, key, platforms, retention, recent_punches: _ } = options;
+    let paths = Paths::new(&dir);
+    let here = |source| OpenError::Io { path: dir.clone(), source };
+    fs::create_dir_all(&dir).map_err(here)?;
     let lock = take_lock(&paths.lock)?;
-    let marker = options.dir.join(backup::RESTORED);
+    let marker = dir.join(backup::RESTORED);
     let stamp = stamp(&clock);
-    let opened = keyring::file::open(&options.dir, &options.key, &stamp)?;
+    let opened = keyring::file::open(&dir, &key, &stamp)?;
     photos::prepare(&paths.photos).map_err(|source| OpenError::Io { path: paths.photos.clone(), source })?;
     let tail = recover::recover(&paths.ledger, &paths.quarantine)
         .map_err(|source| OpenError::Io { path: paths.ledger.clone(), source })?;
@@ -87,9 +89,12 @@ pub fn open(options: StoreOptions, clock: Clock, tuning: Tuning) -> Result<Handl
     }
 
     let forerunner = marker.exists().then(|| Forerunner { seq: Seq(tail.last_seq + 1), at: clock.now() });
-    let shared =
-        Arc::new(Shared::new(paths.clone(), clock.clone(), opened.keyring, forerunner, tail.end, Seq(tail.last_seq)));
-    let mut follower = Follower::new(shared.clone(), options.platforms, tail, tuning);
+    let limits = Limits { budget: retention.budget, low_most: tuning.low_water_max, reserve: tuning.reserve_bytes };
+    let space = Space::new(&dir, &paths, limits);
+    let (end, last) = (tail.end, Seq(tail.last_seq));
+    let shared = Shared::new(paths.clone(), clock.clone(), opened.keyring, space, forerunner, end, last);
+    let shared = Arc::new(shared);
+    let mut follower = Follower::new(shared.clone(), platforms, tail, tuning);
     follower.open();
     let lost_keys = opened.lost.map(|detail| damage(&clock, None, detail));
     let ledger = Ledger::new(&paths.ledger, &tail, tuning.segment_bytes);
@@ -97,8 +102,10 @@ pub fn open(options: StoreOptions, clock: Clock, tuning: Tuning) -> Result<Handl
     let stop = CancellationToken::new();
     let writer = Writer::new(shared.clone(), ledger, waiting, stop.clone(), tuning);
     let last_segment = tail.last_segment;
+    let appender = Appender::new(&requests, shared.clone());
+    let keeper = Keeper::new(shared.clone(), appender.clone(), retention);
     let reports = Reports {
-        requests: requests.downgrade(),
+        appender: appender.clone(),
         stop: stop.clone(),
         shared: shared.clone(),
         marker,
@@ -109,6 +116,7 @@ pub fn open(options: StoreOptions, clock: Clock, tuning: Tuning) -> Result<Handl
     let threads = vec![
         start("store-writer", &lock, move || writer.run()).map_err(here)?,
         start("store-follower", &lock, move || follower.run()).map_err(here)?,
+        start("store-keeper", &lock, move || keeper.run()).map_err(here)?,
         start("store-check", &lock, move || reports.run(&paths, lost_keys)).map_err(here)?,
     ];
     let ended = CancellationToken::new();
@@ -153,7 +161,7 @@ pub fn stamp(clock: &Clock) -> String {
 
 /// Reports damage in the ledger as facts.
 struct Reports {
-    requests: mpsc::WeakSender<Request>,
+    appender: Appender,
     stop: CancellationToken,
     shared: Arc<Shared>,
     /// Says that the directory was restored, until the ledger says so.
@@ -222,39 +230,17 @@ impl Reports {
             damage.places += 1;
             damage.latest.clone_from(&gap.detail);
         });
-        self.append(&Fact::Gap(gap))
+        self.appender.append(&Fact::Gap(gap))
     }
 
     fn record_restoration(&self) {
         tracing::warn!("the data was restored from a backup: platforms are asked before anything of it is sent");
         let removed =
             || fs::remove_file(&self.marker).and_then(|()| sync_dir(self.marker.parent().unwrap_or(Path::new("."))));
-        if self.append(&Fact::Restoration(Restoration { at: self.shared.clock.now() }))
+        if self.appender.append(&Fact::Restoration(Restoration { at: self.shared.clock.now() }))
             && let Err(error) = removed()
         {
             tracing::warn!(%error, "the mark of the restoration stays; it costs a few questions at the next start");
-        }
-    }
-
-    /// Appends a fact as soon as the store takes it; `false` when it is closed before that.
-    fn append(&self, fact: &Fact) -> bool {
-        loop {
-            let Ok((request, answer)) = Request::new(std::slice::from_ref(fact), &self.shared.keyring) else {
-                return false;
-            };
-            let Some(requests) = self.requests.upgrade() else { return false };
-            if requests.blocking_send(request).is_err() {
-                return false;
-            }
-            drop(requests);
-            match answer.blocking_recv() {
-                Ok(Ok(_)) => return true,
-                Ok(Err(AppendError::Unavailable(_))) => {}
-                Ok(Err(AppendError::Closed)) | Err(_) => return false,
-            }
-            if self.shared.pause(REPORT_AGAIN) {
-                return false;
-            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Photos by content hash, each its own file, sealed with the keyring. Durable before the frame that names them; never edited. The same photo
+//! Photos by content hash, each its own file, sealed with the keyring. Durable before the frame that names them; never edited, and removed
+//! only by [`retention`](super::retention). The same photo
 //! twice costs a look at the directory.
 
 use std::fs::{self, File};
@@ -35,8 +36,8 @@ pub fn prepare(dir: &Path) -> io::Result<()> {
     sync_dir(dir)
 }
 
-/// Stores a photo.
-pub fn put(dir: &Path, keyring: &Keyring, jpeg: &[u8]) -> io::Result<PhotoHash> {
+/// Stores a photo. Returns how many bytes came with it: none, if it was there.
+pub fn put(dir: &Path, keyring: &Keyring, jpeg: &[u8]) -> io::Result<(PhotoHash, u64)> {
     static UNFINISHED: AtomicU64 = AtomicU64::new(0);
     let hash = PhotoHash::of(jpeg);
     let path = path(dir, hash);
@@ -44,17 +45,29 @@ pub fn put(dir: &Path, keyring: &Keyring, jpeg: &[u8]) -> io::Result<PhotoHash> 
     if path.exists() {
         // Whoever renamed it may not have synced the shelf yet, or not have lived to.
         sync_dir(shelf)?;
-        return Ok(hash);
+        return Ok((hash, 0));
     }
     let number = UNFINISHED.fetch_add(1, Ordering::Relaxed);
     let new = dir.join(format!("{hash}-{number}.new"));
-    let stored = write(&new, &keyring.seal(jpeg)).and_then(|()| fs::rename(&new, &path)).and_then(|()| sync_dir(shelf));
+    let sealed = keyring.seal(jpeg);
+    let stored = write(&new, &sealed).and_then(|()| fs::rename(&new, &path)).and_then(|()| sync_dir(shelf));
     if let Err(error) = stored {
         // What is left of it is deleted at the next start.
         let _already_gone = fs::remove_file(&new);
         return Err(error);
     }
-    Ok(hash)
+    Ok((hash, sealed.len() as u64))
+}
+
+/// Removes a photo, if it is there; durable when its shelf is synced. Returns the shelf and how many bytes went.
+pub fn remove(dir: &Path, hash: PhotoHash) -> io::Result<Option<(PathBuf, u64)>> {
+    let path = path(dir, hash);
+    let removed = fs::metadata(&path).and_then(|metadata| fs::remove_file(&path).map(|()| metadata.len()));
+    match removed {
+        Ok(bytes) => Ok(Some((path.parent().unwrap_or(dir).to_owned(), bytes))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {

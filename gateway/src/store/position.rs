@@ -108,7 +108,8 @@ impl Open {
                     | Fact::Adoption(_)
                     | Fact::Epoch(_)
                     | Fact::DayHead(_)
-                    | Fact::Restoration(_) => rules.apply(&mut chunk.staging, &placed)?,
+                    | Fact::Restoration(_)
+                    | Fact::Removal(_) => rules.apply(&mut chunk.staging, &placed)?,
                 }
                 chunk.known.extend(key.map(|key| (key, seq)));
                 if seq > live_after {

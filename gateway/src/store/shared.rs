@@ -13,6 +13,7 @@ use super::dedup::{DedupKey, Found, Pending};
 use super::filter::Filter;
 use super::keyring::Keyring;
 use super::ledger::reader::Locus;
+use super::space::Space;
 use super::view::engine::ViewError;
 use super::view::history::archivist;
 use super::view::keys;
@@ -56,6 +57,7 @@ pub struct Shared {
     pub paths: Paths,
     pub clock: Clock,
     pub keyring: Arc<Keyring>,
+    pub space: Space,
     /// This opening is the first one after a restoration from a backup.
     pub forerunner: Option<Forerunner>,
     progress: Mutex<Progress>,
@@ -87,6 +89,8 @@ struct Progress {
     adoptions: Vec<Adoption>,
     /// A query found the view unreadable.
     suspect: Option<ViewError>,
+    /// The writer has no room.
+    wants_room: bool,
     closing: bool,
 }
 
@@ -181,6 +185,7 @@ impl Shared {
         paths: Paths,
         clock: Clock,
         keyring: Keyring,
+        space: Space,
         forerunner: Option<Forerunner>,
         durable: Locus,
         durable_seq: Seq,
@@ -189,6 +194,7 @@ impl Shared {
             paths,
             clock,
             keyring: Arc::new(keyring),
+            space,
             forerunner,
             progress: Mutex::new(Progress {
                 sources: None,
@@ -201,6 +207,7 @@ impl Shared {
                 caught_up: false,
                 adoptions: Vec::new(),
                 suspect: None,
+                wants_room: false,
                 closing: false,
             }),
             moved: Condvar::new(),
@@ -400,6 +407,21 @@ impl Shared {
     pub fn pause(&self, patience: Duration) -> bool {
         let waited = self.moved.wait_timeout_while(self.progress(), patience, |progress| !progress.closing);
         waited.unwrap_or_else(PoisonError::into_inner).0.closing
+    }
+
+    /// Nothing is taken for want of room: the keeper does not wait for its next look.
+    pub fn ask_for_room(&self) {
+        self.progress().wants_room = true;
+        self.moved.notify_all();
+    }
+
+    /// Waits for `patience`, or until room is asked for; `true` when the store is being closed.
+    pub fn wait_for_room_to_make(&self, patience: Duration) -> bool {
+        let idle = |progress: &mut Progress| !progress.closing && !progress.wants_room;
+        let waited = self.moved.wait_timeout_while(self.progress(), patience, idle);
+        let (mut progress, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        progress.wants_room = false;
+        progress.closing
     }
 
     /// A query could not read the view: the follower looks after it, and until then nothing is settled.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, fallocate};
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::group::{Group, Request};
 use super::ledger::Ledger;
 use super::shared::Shared;
+use super::space::Room;
 use super::{StoreHealth, Tuning};
 use crate::punch::{Fact, Gap, GapKind, Seq};
 
@@ -28,8 +29,9 @@ const GROUP_BYTES: usize = 1 << 20;
 /// How long an append waits for a view that is too far behind before it is refused.
 const VIEW_PATIENCE: Duration = Duration::from_secs(10);
 /// How often free space is looked at while nothing is written.
-const SPACE_EVERY: Duration = Duration::from_secs(5);
+const SPACE_EVERY: Duration = Duration::from_secs(2);
 const BACK_OFF_MIN: Duration = Duration::from_millis(250);
+/// A failing disk is left in peace for longer.
 const BACK_OFF_MAX: Duration = Duration::from_secs(10);
 
 /// What the writer waited for.
@@ -175,10 +177,12 @@ impl Writer {
         self.note_full(&trouble);
         loop {
             let text = trouble.text();
+            let is_full = matches!(trouble, Trouble::Full { .. });
             self.report(trouble);
             let mut retry = pin!(sleep(back_off));
             loop {
                 match self.wait(retry.as_mut()).await {
+                    Next::Request(request) if is_full && request.is_urgent() => self.commit_though_full(request),
                     Next::Request(request) => refuse([request], &text),
                     Next::Elapsed => break,
                     Next::Closed => return false,
@@ -188,15 +192,15 @@ impl Writer {
                 Ok(()) => return true,
                 Err(still) => trouble = still,
             }
-            back_off = (back_off * 2).min(BACK_OFF_MAX);
+            let longest = if matches!(trouble, Trouble::Full { .. }) { SPACE_EVERY } else { BACK_OFF_MAX };
+            back_off = (back_off * 2).min(longest);
         }
     }
 
     fn resume(&mut self) -> Result<(), Trouble> {
-        let (free, total) = self.space()?;
-        let low = self.low_water(total);
-        if free < low + self.tuning.reserve_bytes + low / 4 {
-            return Err(Trouble::Full { free });
+        let room = self.room()?;
+        if room.free < room.enough {
+            return Err(Trouble::Full { free: room.free });
         }
         self.begin_segment()?;
         self.set_aside_reserve();
@@ -208,6 +212,7 @@ impl Writer {
     /// Says in the ledger that intake stops, in the space kept back for that.
     fn note_full(&mut self, trouble: &Trouble) {
         let Trouble::Full { free } = trouble else { return };
+        self.shared.ask_for_room();
         if let Err(error) = fs::remove_file(&self.shared.paths.reserve)
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -222,9 +227,13 @@ impl Writer {
             detail: format!("disk full at {}: {free} bytes free, nothing is taken until there is space", now.0),
         };
         let Ok((request, _answered)) = Request::new(&[Fact::Gap(gap)], &self.shared.keyring) else { return };
+        self.commit_though_full(request);
+    }
+
+    fn commit_though_full(&mut self, request: Request) {
         let written = self.begin_segment().and_then(|()| self.commit(VecDeque::from([request])));
         if let Err(trouble) = written {
-            tracing::warn!("not even the note that the disk is full could be written: {}", trouble.text());
+            tracing::warn!("not even what must be said of the full disk could be written: {}", trouble.text());
         }
     }
 
@@ -240,23 +249,17 @@ impl Writer {
     }
 
     fn check_space(&self) -> Result<(), Trouble> {
-        let (free, total) = self.space()?;
-        if free < self.low_water(total) { Err(Trouble::Full { free }) } else { Ok(()) }
+        let room = self.room()?;
+        if room.is_full() { Err(Trouble::Full { free: room.free }) } else { Ok(()) }
     }
 
-    fn space(&self) -> Result<(u64, u64), Trouble> {
-        let space = statvfs(&self.shared.paths.ledger).map_err(|error| Trouble::Failing(error.to_string()))?;
-        Ok((space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize))
-    }
-
-    /// 5 % of the disk, because sled needs room to live, but no more than the limit: on a large disk that is plenty.
-    fn low_water(&self, total: u64) -> u64 {
-        (total / 20).min(self.tuning.low_water_max)
+    fn room(&self) -> Result<Room, Trouble> {
+        self.shared.space.room().map_err(|error| Trouble::Failing(error.to_string()))
     }
 
     fn trouble(&self, error: &io::Error) -> Trouble {
-        match self.space() {
-            Ok((free, _)) if error.kind() == io::ErrorKind::StorageFull => Trouble::Full { free },
+        match self.room() {
+            Ok(room) if error.kind() == io::ErrorKind::StorageFull => Trouble::Full { free: room.free },
             Ok(_) | Err(_) => Trouble::Failing(error.to_string()),
         }
     }

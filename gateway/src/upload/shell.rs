@@ -253,7 +253,8 @@ impl Shell {
             | Fact::Adoption(_)
             | Fact::Epoch(_)
             | Fact::DayHead(_)
-            | Fact::Restoration(_) => false,
+            | Fact::Restoration(_)
+            | Fact::Removal(_) => false,
         }
     }
 

@@ -273,7 +273,8 @@ impl Judge {
             | Fact::Adoption(_)
             | Fact::Epoch(_)
             | Fact::DayHead(_)
-            | Fact::Restoration(_) => {}
+            | Fact::Restoration(_)
+            | Fact::Removal(_) => {}
         }
     }
 

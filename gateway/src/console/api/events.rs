@@ -82,7 +82,8 @@ impl Reader {
             | Fact::Adoption(_)
             | Fact::Epoch(_)
             | Fact::DayHead(_)
-            | Fact::Restoration(_) => {}
+            | Fact::Restoration(_)
+            | Fact::Removal(_) => {}
         }
     }
 

@@ -82,6 +82,7 @@ fn one_of_each() -> Vec<(&'static str, Fact)> {
             }),
         ),
         ("restoration", Fact::Restoration(Restoration { at: MORNING })),
+        ("removal", Fact::Removal(Removal { at: MORNING, photos: 300, through: Seq(70_000), for_space: true })),
         (
             "day-head",
             Fact::DayHead(DayHead {

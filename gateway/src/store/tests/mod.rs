@@ -9,6 +9,7 @@ mod model;
 mod proof;
 mod rebuilding;
 mod reopening;
+mod retention;
 pub mod samples;
 mod sealing;
 mod trouble;

@@ -53,7 +53,8 @@ impl Model {
             | Fact::Adoption(_)
             | Fact::Epoch(_)
             | Fact::DayHead(_)
-            | Fact::Restoration(_) => {}
+            | Fact::Restoration(_)
+            | Fact::Removal(_) => {}
         }
     }
 

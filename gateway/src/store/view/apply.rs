@@ -55,6 +55,10 @@ impl Rules {
                 staging.put(keys::RESTORATION.to_vec(), &Forerunner { seq, at: restoration.at });
                 Ok(())
             }
+            Fact::Removal(removal) => {
+                staging.put(keys::REMOVED_THROUGH.to_vec(), &removal.through);
+                Ok(())
+            }
             Fact::DayHead(head) => {
                 staging.put(keys::day_head(head.last), &Noted { seq, at });
                 Ok(())

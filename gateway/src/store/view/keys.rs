@@ -42,6 +42,7 @@ pub const APPLIED: &[u8] = b"A";
 pub const TOTALS: &[u8] = b"T";
 pub const ROSTER_VERSION: &[u8] = b"R";
 pub const RESTORATION: &[u8] = b"Z";
+pub const REMOVED_THROUGH: &[u8] = b"X";
 pub const PLATFORMS: &[u8] = b"N";
 
 /// Texts up to this long stand in keys as they are; longer ones as their digest.

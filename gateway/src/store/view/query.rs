@@ -266,6 +266,16 @@ impl View {
         self.shared.forerunner.or_else(|| self.settled(|Merged { live, .. }| live.get(keys::RESTORATION)))
     }
 
+    /// The last fact that was looked at when photos were removed.
+    pub(in crate::store) fn removed_through(&self) -> Seq {
+        self.settled(|Merged { live, .. }| Ok(live.get(keys::REMOVED_THROUGH)?.unwrap_or_default()))
+    }
+
+    /// A punch's photo, and when the punch was settled; `None` while it is not, and without a photo.
+    pub(in crate::store) fn settled_photo(&self, id: PunchId) -> Option<(PhotoHash, UnixMs)> {
+        self.settled(|view| Ok(view.entry_of(id)?.and_then(|entry| Some((entry.row.photo?, entry.settled_at()?)))))
+    }
+
     pub fn depth(&self, platform: &PlatformName) -> Depth {
         self.glance(|Merged { live, .. }| {
             let counts = live.get(&keys::platform(platform))?.unwrap_or_else(|| PlatformEntry::new(platform));

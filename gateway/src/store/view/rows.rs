@@ -73,6 +73,16 @@ impl PunchEntry {
         judgement.is_some_and(|j| j.verdict == Verdict::Verified && j.worker.as_ref() == Some(worker))
     }
 
+    /// When the last platform answered, or when it was rejected; `None` while anybody waits for it.
+    pub fn settled_at(&self) -> Option<UnixMs> {
+        let judgement = self.row.judgement.as_ref()?;
+        let is_open = matches!(judgement.verdict, Verdict::Held(_));
+        if is_open || self.uploads.iter().any(|upload| !upload.row.state.is_settled()) {
+            return None;
+        }
+        self.uploads.iter().map(|upload| upload.row.changed_at).chain([judgement.at]).max()
+    }
+
     /// What decides which of two punches was later.
     pub fn place_in_time(&self) -> (UnixMs, Seq) {
         (self.row.time, self.row.seq)

@@ -9,7 +9,7 @@ use super::super::Now;
 use super::super::session::StoreToken;
 use super::{Desk, Entry, Taken};
 use crate::ops::metrics::TerminalLabel;
-use crate::punch::{Fact, PhotoHash};
+use crate::punch::Fact;
 use crate::store::AppendError;
 
 /// A store that does not answer within this is treated as refusing; the terminal sends again.
@@ -79,10 +79,10 @@ impl Desk {
         taken
     }
 
-    /// The photo first, so that no fact names a photo that is not there. True when the fact is new.
-    async fn write(&self, mut fact: Fact, photo: Option<Bytes>) -> Result<bool, AppendError> {
+    /// True when the fact is new.
+    async fn write(&self, fact: Fact, photo: Option<Bytes>) -> Result<bool, AppendError> {
         if let Some(photo) = photo {
-            set_photo(&mut fact, self.context.store.put_photo(photo).await?);
+            return Ok(self.context.store.append_with_photo(fact, photo).await?.new);
         }
         let appended = self.context.store.append(vec![fact]).await?;
         Ok(appended.first().is_none_or(|appended| appended.new))
@@ -115,12 +115,4 @@ fn label_of(fact: &Fact) -> Option<(Counted, TerminalLabel)> {
         _ => return None,
     };
     Some((counted, TerminalLabel { terminal }))
-}
-
-fn set_photo(fact: &mut Fact, hash: PhotoHash) {
-    match fact {
-        Fact::Punch(punch) => punch.photo = Some(hash),
-        Fact::Stranger(stranger) => stranger.photo = Some(hash),
-        _ => {}
-    }
 }
