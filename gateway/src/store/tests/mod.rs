@@ -3,6 +3,7 @@
 mod backup;
 mod bytes;
 mod damage;
+mod full;
 mod history;
 mod intake;
 mod model;

@@ -68,18 +68,22 @@ async fn write_beyond_the_limit(dir: &Path) {
 }
 
 /// A file system of a few megabytes, taken down at the end.
-struct SmallDisk(tempfile::TempDir);
+pub struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
     /// `None` when this process may not mount.
-    fn mount() -> Option<SmallDisk> {
+    pub fn mount(mib: u32) -> Option<SmallDisk> {
         let dir = tempfile::tempdir().unwrap();
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=24m", "none"])
+            .args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "none"])
             .arg(dir.path())
             .output()
             .is_ok_and(|output| output.status.success());
         mounted.then_some(SmallDisk(dir))
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
     }
 }
 
@@ -92,7 +96,7 @@ impl Drop for SmallDisk {
 
 #[tokio::test]
 async fn a_full_disk_stops_intake_before_the_hard_error_and_space_starts_it_again() {
-    let Some(disk) = SmallDisk::mount() else {
+    let Some(disk) = SmallDisk::mount(24) else {
         println!("SKIP: this process may not mount a small file system");
         return;
     };
@@ -127,7 +131,7 @@ async fn a_full_disk_stops_intake_before_the_hard_error_and_space_starts_it_agai
 
 #[tokio::test]
 async fn a_store_opened_on_a_full_disk_says_so_and_begins_when_there_is_space() {
-    let Some(disk) = SmallDisk::mount() else {
+    let Some(disk) = SmallDisk::mount(24) else {
         println!("SKIP: this process may not mount a small file system");
         return;
     };
@@ -160,7 +164,7 @@ async fn a_store_opened_on_a_full_disk_says_so_and_begins_when_there_is_space() 
 
 #[tokio::test]
 async fn a_lost_tail_is_reported_though_the_opening_that_noticed_it_could_not_say_so() {
-    let Some(disk) = SmallDisk::mount() else {
+    let Some(disk) = SmallDisk::mount(24) else {
         println!("SKIP: this process may not mount a small file system");
         return;
     };
