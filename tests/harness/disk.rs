@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The gateway keeps a twentieth of the disk free; this is less.
-const LEFT_BYTES: u64 = 1 << 20;
+const LEFT_BYTES: u64 = 64 << 10;
 
 /// A file system of a few megabytes in the place of the data directory; taken away at the end, even under a gateway that
 /// still runs.
@@ -20,9 +20,10 @@ impl SmallDisk {
         mounted.is_ok_and(|output| output.status.success()).then_some(SmallDisk(place))
     }
 
-    /// Something else eats the disk.
+    /// Something else eats the disk, or what has become free of it since.
     pub fn fill(&self) {
-        let mut glutton = File::create(self.glutton()).expect("a file costs nothing");
+        let glutton = File::options().create(true).append(true).open(self.glutton());
+        let mut glutton = glutton.expect("a file costs nothing");
         let bite = vec![1; 1 << 20];
         loop {
             let space = rustix::fs::statvfs(&self.0).expect("a mounted file system");

@@ -13,6 +13,8 @@ use serde_json::Value;
 
 /// The gateway looks at the space every few seconds, and waits up to ten before it looks again.
 const LIMIT: Duration = Duration::from_secs(40);
+/// Everybody is told within this.
+const ALARM_WITHIN: Duration = Duration::from_secs(5);
 /// In this time a terminal pushes a record that is not acknowledged several times.
 const NEVER: Duration = Duration::from_secs(2);
 const SERIAL: &str = "1306612";
@@ -34,7 +36,7 @@ async fn a_full_disk_stops_the_acknowledgements_and_space_starts_them_again() {
     assert!(link.wait_delivered(LIMIT).await);
 
     disk.fill();
-    let alarm = gateway.wait_for("alarms", LIMIT, |answer| full(answer).is_some()).await;
+    let alarm = gateway.wait_for("alarms", ALARM_WITHIN, |answer| full(answer).is_some()).await;
     assert_eq!(full(&alarm).expect("there")["severity"], "critical");
     let (status, text) = gateway.get("/healthz").await;
     assert_eq!(status.as_u16(), 503, "{text}");
@@ -48,6 +50,9 @@ async fn a_full_disk_stops_the_acknowledgements_and_space_starts_them_again() {
     assert_eq!(records(&gateway).await.len(), 20);
     let (status, text) = gateway.post_csv("workers/import", &InventedSite::new(1, 1).csv()).await;
     assert_eq!(status.as_u16(), 503, "a roster is not taken either: {text}");
+    // The gateway has freed its reserve to say so.
+    disk.fill();
+    backup_does_not_fit(&gateway).await;
 
     disk.free();
     assert!(link.wait_delivered(LIMIT).await, "intake does not go on: {:?}", link.acknowledged());
@@ -81,6 +86,21 @@ async fn a_gateway_killed_on_a_full_disk_starts_again_and_takes_what_the_termina
     assert!(link.wait_delivered(LIMIT).await);
     gateway.wait_for("punches", LIMIT, |answer| answer["punches"].as_array().is_some_and(|all| all.len() == 2)).await;
     check_ledger(&mut gateway, 2).await;
+}
+
+/// A backup onto the full disk says so and leaves nothing behind; one beside it is made.
+async fn backup_does_not_fit(gateway: &GatewayProcess) {
+    let site = gateway.data_dir().parent().expect("the site's directory").to_owned();
+    std::fs::write(site.join("phrase"), "correct horse battery staple").expect("the temporary directory takes files");
+    let there = gateway.data_dir().join("site.backup");
+    let there = there.to_str().expect("a path in UTF-8");
+    let failed = gateway.command(&["backup", "--passphrase-file", "phrase", there]).await;
+    assert_eq!(failed.status.code(), Some(74), "{failed:?}");
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("No space left"), "{failed:?}");
+    let left: Vec<_> = std::fs::read_dir(gateway.data_dir()).expect("the data directory").flatten().collect();
+    assert!(!left.iter().any(|entry| entry.file_name().to_string_lossy().starts_with("site")), "{left:?}");
+    let beside = gateway.command(&["backup", "--passphrase-file", "phrase", "site.backup"]).await;
+    assert!(beside.status.success(), "{beside:?}");
 }
 
 /// The ledger verifies and holds so many punches.

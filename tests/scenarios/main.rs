@@ -23,6 +23,8 @@ mod reader_line;
 #[cfg(test)]
 mod registered_later;
 #[cfg(test)]
+mod restored_box;
+#[cfg(test)]
 mod serial_port;
 #[cfg(test)]
 mod service;
