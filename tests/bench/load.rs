@@ -28,6 +28,16 @@ pub struct Load {
     pub records_per_terminal: usize,
     /// The workers punch in turn, over all terminals; the first round is this many rounds before now.
     pub rounds_before_now: usize,
+    /// Each terminal pushes one record in this time, all at the same moment or one after the other; without it the next as
+    /// soon as it may.
+    pub pace: Option<Pace>,
+}
+
+/// When a terminal pushes its next record.
+#[derive(Clone, Copy)]
+pub struct Pace {
+    pub every: Duration,
+    pub at_once: bool,
 }
 
 /// How it went.
@@ -61,7 +71,11 @@ impl Load {
             terminals.spawn(async move {
                 let mut terminal = Terminal::connect(&load, index, clock).await;
                 start.wait().await;
-                terminal.push_all().await
+                let pace = load.pace.map(|pace| {
+                    let share = pace.every * index as u32 / load.serials.len() as u32;
+                    (pace.every, if pace.at_once { Duration::ZERO } else { share })
+                });
+                terminal.push_all(pace).await
             });
         }
         start.wait().await;
@@ -109,9 +123,11 @@ impl Terminal {
         terminal
     }
 
-    /// Gives the time from each push to its acknowledgement.
-    async fn push_all(&mut self) -> Vec<Duration> {
+    /// Gives the time from each push to its acknowledgement. `pace`: time between two pushes, and before the first.
+    async fn push_all(&mut self, pace: Option<(Duration, Duration)>) -> Vec<Duration> {
         let mut latencies = Vec::with_capacity(self.logic.waiting());
+        let mut next = self.clock.instant() + pace.map_or(Duration::ZERO, |(_, first)| first);
+        tokio::time::sleep_until(next.into()).await;
         self.logic.handle_link_up(self.clock.now());
         let mut pushed_at = self.clock.instant();
         while self.logic.waiting() > 0 {
@@ -123,6 +139,10 @@ impl Terminal {
             self.logic.handle_message(self.clock.now(), &String::from_utf8_lossy(&message.payload));
             if self.logic.waiting() < waiting {
                 latencies.push(self.clock.instant() - pushed_at);
+                if let Some((every, _)) = pace {
+                    next += every;
+                    tokio::time::sleep_until(next.into()).await;
+                }
             }
         }
         latencies

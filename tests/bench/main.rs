@@ -19,7 +19,7 @@ use harness::platform::{Options as Rules, ReferencePlatform};
 use harness::workers::InventedSite;
 
 use crate::disk::{Outcome, percentile};
-use crate::load::{Load, Pushed};
+use crate::load::{Load, Pace, Pushed};
 
 /// Measures the gateway that is built in the same profile; use --release.
 #[derive(Parser)]
@@ -65,6 +65,8 @@ const WORKERS: usize = 200;
 const TEAMS: usize = 10;
 /// Idle means: this long after the last punch was judged.
 const SETTLE: Duration = Duration::from_secs(3);
+/// The view writes what it has after this much rest.
+const VIEW_RESTS: Duration = Duration::from_secs(35);
 /// A backlog that has not moved to its end by then is a fault, not a figure.
 const BACKLOG_LIMIT: Duration = Duration::from_secs(1_200);
 
@@ -93,6 +95,8 @@ async fn main() -> Outcome<()> {
 async fn gateway_part(options: &Options) -> Outcome<()> {
     println!("data in {}", std::env::temp_dir().display());
     let gateway = empty_gateway(options).await;
+    at_once(options, &gateway).await?;
+    slowly(options, &gateway).await;
     let gateway = intake(options, gateway).await?;
     large_gateway(gateway).await;
     receipts(options).await
@@ -157,6 +161,49 @@ fn terminals(setup: Setup, options: &Options) -> Setup {
         .fold(setup, |setup, serial| setup.face(&format!("gate-{serial}"), serial, "in"))
 }
 
+/// A shift begins: every terminal has a punch at the same moment, again and again.
+async fn at_once(options: &Options, gateway: &GatewayProcess) -> Outcome<()> {
+    let rounds = if options.short { 3 } else { 30 };
+    let mut load = load(options, gateway, options.terminals * rounds);
+    load.pace = Some(Pace { every: Duration::from_millis(500), at_once: true });
+    load.rounds_before_now += options.punches.div_ceil(WORKERS) + 10;
+    let pushed = load.push().await;
+    let limit = tokio::task::spawn_blocking(|| disk::measure(&std::env::temp_dir(), 4096, 200)).await??;
+    println!("\n{} terminals at once, {rounds} times", options.terminals);
+    report_latencies(&pushed);
+    line("disk: one append + fdatasync", format!("{} (p99 {})", micros(limit.median), micros(limit.p99)));
+    let ratio = percentile(&pushed.latencies, 99).as_secs_f64() / limit.p99.as_secs_f64();
+    line("p99 to the p99 of one fdatasync", format!("{ratio:.2}"));
+    Ok(())
+}
+
+/// A quiet hour: ten punches a second.
+async fn slowly(options: &Options, gateway: &GatewayProcess) {
+    let seconds = if options.short { 2 } else { 30 };
+    let mut load = load(options, gateway, 0);
+    load.serials.truncate(10);
+    load.records_per_terminal = seconds;
+    load.rounds_before_now = 2 * options.punches.div_ceil(WORKERS) + 100;
+    load.pace = Some(Pace { every: Duration::from_secs(1), at_once: false });
+    wait_until_judged(gateway).await;
+    // What went before is written down first.
+    tokio::time::sleep(if options.short { SETTLE } else { VIEW_RESTS }).await;
+    let before = Counted::of(gateway).await;
+    let pushed = load.push().await;
+    wait_until_judged(gateway).await;
+    tokio::time::sleep(if options.short { SETTLE } else { VIEW_RESTS }).await;
+    let after = Counted::of(gateway).await;
+    println!("\n10 punches/s for {seconds} s");
+    report_latencies(&pushed);
+    let punches = pushed.punches as u64;
+    let work = after.since(&before);
+    let (ledger, view) = (work.ledger_bytes / punches, work.view_bytes / punches);
+    line("bytes written per punch", format!("{} (ledger {ledger}, view {view})", ledger + view));
+    let pages = (after.vitals.written_bytes - before.vitals.written_bytes) / punches;
+    line("the same in whole pages, as the kernel counts", format!("{pages}"));
+    line("group commits per punch", format!("{:.1}", work.commits as f64 / punches as f64));
+}
+
 /// Durable intake at full speed, and the disk's limit with the same grouping.
 async fn intake(options: &Options, gateway: GatewayProcess) -> Outcome<GatewayProcess> {
     let before = Counted::of(&gateway).await;
@@ -192,6 +239,7 @@ fn load(options: &Options, gateway: &GatewayProcess, punches: usize) -> Load {
         workers: Arc::from(InventedSite::new(WORKERS, TEAMS).workers),
         records_per_terminal,
         rounds_before_now: (records_per_terminal * options.terminals).div_ceil(WORKERS),
+        pace: None,
     }
 }
 
@@ -284,6 +332,7 @@ struct Counted {
     facts: u64,
     commits: u64,
     ledger_bytes: u64,
+    view_bytes: u64,
     punches: u64,
     unjudged: u64,
     vitals: Vitals,
@@ -298,6 +347,7 @@ impl Counted {
             facts: metric(&text, "anxin_store_facts_total"),
             commits: metric(&text, "anxin_store_commits_total"),
             ledger_bytes: metric(&text, "anxin_store_ledger_bytes_total"),
+            view_bytes: metric(&text, "anxin_store_view_bytes_total"),
             punches: ["unjudged", "verified", "held", "rejected"].iter().map(|name| state(name)).sum(),
             unjudged: state("unjudged"),
             vitals: gateway.vitals(),
@@ -309,6 +359,7 @@ impl Counted {
             facts: self.facts - earlier.facts,
             commits: self.commits - earlier.commits,
             ledger_bytes: self.ledger_bytes - earlier.ledger_bytes,
+            view_bytes: self.view_bytes - earlier.view_bytes,
             punches: self.punches - earlier.punches,
             ..*self
         }
