@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gateway::clock::Clock;
 use gateway::punch::*;
-use gateway::store::{PunchFilter, Store, StoreOptions};
+use gateway::store::{PunchFilter, Store, StoreOptions, verify};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Outcome, percentile};
@@ -40,6 +40,8 @@ pub struct Opened {
     pub head_count_us: f64,
     pub page_us: f64,
     pub append_us: f64,
+    /// Every record of the ledger, as `ledger verify` does.
+    pub verify_ms: f64,
 }
 
 /// Fills a store below `dir` step by step.
@@ -142,9 +144,15 @@ pub async fn probe(dir: &Path, punches: u64) -> Outcome<()> {
     appends.sort_unstable();
     let append_us = micros(percentile(&appends, 50));
     let rss_kib = Spent::now()?.rss_kib;
-    let opened = Opened { open_ms, first_stored_ms, rss_kib, head_count_us, page_us, append_us };
-    println!("{}", serde_json::to_string(&opened)?);
     store.close().await;
+    let began = clock.instant();
+    let report = verify(&dir.join("ledger"))?;
+    let verify_ms = millis(clock.instant() - began);
+    if !report.is_sound() {
+        return Err(format!("the ledger does not verify: {report:?}").into());
+    }
+    let opened = Opened { open_ms, first_stored_ms, rss_kib, head_count_us, page_us, append_us, verify_ms };
+    println!("{}", serde_json::to_string(&opened)?);
     Ok(())
 }
 

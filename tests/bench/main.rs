@@ -126,11 +126,11 @@ async fn history_part(up_to: u64) -> Outcome<()> {
     let sizes: Vec<u64> =
         std::iter::successors(Some(1_000), |size| Some(size * 10)).take_while(|size| *size <= up_to).collect();
     println!("\nhistory: punches with verdict and receipt");
-    println!("  punches     written  processor      open  first stored  memory  head-count   a page  an append");
+    println!("  punches     written  processor      open  first stored  memory  head-count   a page  an append    verify");
     for size in history::measure(dir.path(), &sizes).await? {
         let history::Size { punches, written_per_punch, cpu_per_punch, opened } = size;
         println!(
-            "  {punches:<10} {written_per_punch:>6} B  {:>9}  {:>5.0} ms  {:>9.0} ms  {:>8}  {:>7.0} µs  {:>5.0} µs  {:>6.0} µs",
+            "  {punches:<10} {written_per_punch:>6} B  {:>9}  {:>5.0} ms  {:>9.0} ms  {:>8}  {:>7.0} µs  {:>5.0} µs  {:>6.0} µs  {:>6.0} ms",
             micros(cpu_per_punch),
             opened.open_ms,
             opened.first_stored_ms,
@@ -138,6 +138,7 @@ async fn history_part(up_to: u64) -> Outcome<()> {
             opened.head_count_us,
             opened.page_us,
             opened.append_us,
+            opened.verify_ms,
         );
     }
     Ok(())
