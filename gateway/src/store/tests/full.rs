@@ -42,7 +42,7 @@ async fn work(store: Store, told: Arc<Told>) {
         // The disk must be filled by another, not by this.
         tokio::time::sleep(Duration::from_millis(4)).await;
         let n = told.next.fetch_add(1, Ordering::Relaxed);
-        let photo = (n % 4 == 0).then(|| Bytes::from(n.to_be_bytes().repeat(1_500)));
+        let photo = n.is_multiple_of(4).then(|| Bytes::from(n.to_be_bytes().repeat(1_500)));
         let stored = match photo.clone() {
             Some(photo) => store.append_with_photo(Fact::Punch(punch(n)), photo).await.is_ok(),
             None => store.append(vec![Fact::Punch(punch(n))]).await.is_ok(),
@@ -122,7 +122,7 @@ async fn a_disk_that_is_full_to_the_last_byte_at_any_moment_loses_nothing_that_w
         }
         tokio::time::sleep(Duration::from_millis(random.random_range(50..400))).await;
         let before = told.refused.load(Ordering::Relaxed);
-        let with_backup = round % 4 == 0;
+        let with_backup = round.is_multiple_of(4);
         let leave = if with_backup { 0 } else { [0, 20 << 10, 200 << 10, 900 << 10][random.random_range(0..4)] };
         let glutton = eat(disk.path(), leave);
         let refused = async {
