@@ -126,7 +126,9 @@ async fn history_part(up_to: u64) -> Outcome<()> {
     let sizes: Vec<u64> =
         std::iter::successors(Some(1_000), |size| Some(size * 10)).take_while(|size| *size <= up_to).collect();
     println!("\nhistory: punches with verdict and receipt");
-    println!("  punches     written  processor      open  first stored  memory  head-count   a page  an append    verify");
+    println!(
+        "  punches     written  processor      open  first stored  memory  head-count   a page  an append    verify"
+    );
     for size in history::measure(dir.path(), &sizes).await? {
         let history::Size { punches, written_per_punch, cpu_per_punch, opened } = size;
         println!(

@@ -139,6 +139,12 @@ pub fn lose(expected: &mut Expected, before: &Image, after: &Image) {
     expected.lose(facts, photos);
 }
 
+/// The lost facts that stood behind everything that is left.
+pub fn lost_end(before: &Image, after: &Image) -> BTreeSet<u64> {
+    let last_left = readable_facts(after).last().copied().unwrap_or(0);
+    readable_facts(before).split_off(&(last_left + 1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,6 +22,9 @@ pub struct Expected {
     pub is_damaged: bool,
     /// Facts whose bytes were damaged before. The store must say so.
     pub lost: BTreeSet<u64>,
+    /// Those among them that the ledger ended with and that a killed store may not have told its view of: nothing that is
+    /// left knows of them.
+    pub unwitnessed: BTreeSet<u64>,
     /// Photos that were damaged or deleted before.
     pub lost_photos: BTreeSet<u32>,
     /// Lives that the directory has had, for the clock.

@@ -2,7 +2,7 @@
 //! Nobody real.
 
 use gateway::punch::*;
-use gateway::store::StoreOptions;
+use gateway::store::{Retention, StoreOptions};
 use std::path::Path;
 
 /// Monday, 2 March 2026, 07:00 in China.
@@ -28,7 +28,9 @@ pub fn provincial() -> PlatformName {
 /// A store as the gateway would open it.
 pub fn options(dir: &Path) -> StoreOptions {
     let platforms = vec![(national(), None), (provincial(), Some(MORNING.plus_ms(60_000)))];
-    StoreOptions { recent_punches: RECENT_PUNCHES, ..StoreOptions::new(dir.to_owned(), platforms) }
+    // The punches are of a March long ago: by the rule their photos would go.
+    let retention = Retention { photo_days: None, photos_make_room: false, budget: None };
+    StoreOptions { recent_punches: RECENT_PUNCHES, retention, ..StoreOptions::new(dir.to_owned(), platforms) }
 }
 
 pub fn worker_id(n: u32) -> WorkerId {
