@@ -9,9 +9,24 @@ use super::facts::{self, MORNING, WORKERS};
 pub type Portrait = Vec<(&'static str, String)>;
 
 const PAGE: usize = 500;
+/// Every rebuilding makes one more of them necessary.
+const MOST_GLANCES: usize = 5;
 
-/// Asks everything. What is told of the store's own damage is left out: it may be told at any time after an opening.
+/// Asks everything, again when a question found the view damaged: a list then shows what was there so far, and the view is
+/// built again behind it. What is told of the store's own damage is left out: it may be told at any time after an opening.
 pub fn portrait(view: &View) -> Portrait {
+    let mut portrait = glance(view);
+    for _ in 0..MOST_GLANCES {
+        let again = glance(view);
+        if again == portrait {
+            break;
+        }
+        portrait = again;
+    }
+    portrait
+}
+
+fn glance(view: &View) -> Portrait {
     // The first answer waits until the view is whole.
     let mut portrait = vec![("workers", show(&view.workers())), ("roster version", show(&view.roster_version()))];
     for platform in [facts::national(), facts::provincial()] {
