@@ -139,10 +139,13 @@ pub fn lose(expected: &mut Expected, before: &Image, after: &Image) {
     expected.lose(facts, photos);
 }
 
-/// The lost facts that stood behind everything that is left.
-pub fn lost_end(before: &Image, after: &Image) -> BTreeSet<u64> {
-    let last_left = readable_facts(after).last().copied().unwrap_or(0);
-    readable_facts(before).split_off(&(last_left + 1))
+/// The lost facts of a killed store that only its view can know of: those that stood behind everything that is left, and
+/// those that may have been written when it was killed.
+pub fn unwitnessed(before: &Image, after: &Image) -> BTreeSet<u64> {
+    let (there, left) = (readable_facts(before), readable_facts(after));
+    let last_left = left.last().copied().unwrap_or(0);
+    let last_write = frames::last_write(before);
+    there.difference(&left).filter(|seq| **seq > last_left || last_write.contains(seq)).copied().collect()
 }
 
 #[cfg(test)]

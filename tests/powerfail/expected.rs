@@ -22,8 +22,7 @@ pub struct Expected {
     pub is_damaged: bool,
     /// Facts whose bytes were damaged before. The store must say so.
     pub lost: BTreeSet<u64>,
-    /// Those among them that the ledger ended with and that a killed store may not have told its view of: nothing that is
-    /// left knows of them.
+    /// Those among them that only the view of a killed store can know of, and does not if it was behind.
     pub unwitnessed: BTreeSet<u64>,
     /// Photos that were damaged or deleted before.
     pub lost_photos: BTreeSet<u32>,

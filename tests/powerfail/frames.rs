@@ -21,6 +21,8 @@ pub struct Frame {
     pub segment: u32,
     pub seq: u64,
     pub following: u32,
+    /// From 1, among the frames that were written together; 0 when it is not said.
+    pub in_write: u16,
     /// Whether the checksum is right.
     pub is_whole: bool,
 }
@@ -48,6 +50,7 @@ fn frame_at(bytes: &[u8], at: usize) -> Option<Frame> {
         segment: number(12),
         seq: u64::from(number(16)) | u64::from(number(20)) << 32,
         following: number(24),
+        in_write: u16::from_le_bytes([head[6], head[7]]),
         is_whole: bytes[end - CRC..end] == crc,
     })
 }
@@ -121,6 +124,16 @@ pub fn readable_facts(image: &Image) -> BTreeSet<u64> {
         readable.extend(facts.iter().map(|frame| frame.seq));
     }
     readable
+}
+
+/// The facts of the write that a stop may have interrupted: the last one of a ledger that nobody has closed.
+pub fn last_write(image: &Image) -> BTreeSet<u64> {
+    let Some((_, _, bytes)) = segments(image).pop() else { return BTreeSet::new() };
+    let last = whole_frames(&bytes).pop().filter(|frame| frame.kind == FACT);
+    last.map_or_else(BTreeSet::new, |frame| {
+        let place = u64::from(frame.in_write.saturating_sub(1));
+        (frame.seq - place..=frame.seq).collect()
+    })
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ impl Site {
             let mut damaged = whole.clone();
             story = format!("{} and ", damage::random(&mut damaged, faults));
             damage::lose(&mut self.expected, &whole, &damaged);
-            self.expected.unwitnessed.extend(damage::lost_end(&whole, &damaged));
+            self.expected.unwitnessed.extend(damage::unwitnessed(&whole, &damaged));
             fs::remove_dir_all(&data)?;
             damaged.write(&data)?;
         }

@@ -42,13 +42,13 @@ pub fn recover(dir: &Path, quarantine: &Path) -> io::Result<Tail> {
         let (last_seq, head) = (end.header.seq, end.header.previous);
         return Ok(Tail { last_segment, last_seq, head, end: end.end(), torn: None });
     }
-    let (cut, last) = last_complete(dir, last_segment)?;
+    let Complete { end: cut, last, is_whole } = last_complete(dir, last_segment)?;
     let (last_seq, head) = match last {
         Some(found) => found,
         None => before(dir, &numbers)?,
     };
     let torn = cut_tail(dir, quarantine, last_segment, cut)?;
-    let segment = Segment::reopen(dir, last_segment, cut)?;
+    let segment = Segment::reopen(dir, last_segment, cut, is_whole)?;
     let mut end = Locus { segment: last_segment, offset: cut };
     match segment.close(last_seq, head) {
         Ok(()) => end.offset += frame::OVERHEAD as u64,
@@ -67,20 +67,35 @@ pub fn end_frame(dir: &Path, number: u32) -> io::Result<Option<PlacedFrame>> {
     Ok(found.filter(|frame| frame.header.kind == Kind::End && frame.header.segment == number))
 }
 
-/// Where the last complete append of a segment ends, with its sequence and hash.
-fn last_complete(dir: &Path, number: u32) -> io::Result<(u64, Option<(u64, Hash)>)> {
+/// What a segment holds up to its last complete append.
+struct Complete {
+    end: u64,
+    /// Sequence and hash of the last fact.
+    last: Option<(u64, Hash)>,
+    /// Whether everything before the end can be read.
+    is_whole: bool,
+}
+
+fn last_complete(dir: &Path, number: u32) -> io::Result<Complete> {
     let mut reader = SegmentReader::open(dir, number, FIRST_FRAME)?;
-    let (mut end, mut last) = (FIRST_FRAME, None);
+    let mut complete = Complete { end: FIRST_FRAME, last: None, is_whole: true };
+    let mut has_hole = false;
+    let mut next = SegmentHead::read(&File::open(segment::path(dir, number))?)?.map(|head| head.first_seq);
     while let Some(found) = reader.next(None)? {
-        let Found::Frame(frame) = found else { continue };
+        let Found::Frame(frame) = found else {
+            has_hole = true;
+            continue;
+        };
         let header = &frame.header;
-        let is_newer = last.is_none_or(|(seq, _)| header.seq > seq);
+        has_hole |= next != Some(header.seq);
+        next = Some(header.seq + 1);
+        let is_newer = complete.last.is_none_or(|(seq, _)| header.seq > seq);
         if header.kind == Kind::Fact && header.segment == number && header.following == 0 && is_newer {
-            end = frame.end().offset;
-            last = Some((header.seq, frame.hash()));
+            complete =
+                Complete { end: frame.end().offset, last: Some((header.seq, frame.hash())), is_whole: !has_hole };
         }
     }
-    Ok((end, last))
+    Ok(complete)
 }
 
 /// Sequence and hash of the last fact before the last segment, which holds none.
@@ -90,7 +105,7 @@ fn before(dir: &Path, numbers: &[u32]) -> io::Result<(u64, Hash)> {
             if let Some(end) = end_frame(dir, number)? {
                 return Ok((end.header.seq, end.header.previous));
             }
-            if let (_, Some(last)) = last_complete(dir, number)? {
+            if let Some(last) = last_complete(dir, number)?.last {
                 return Ok(last);
             }
         }

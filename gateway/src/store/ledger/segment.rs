@@ -122,8 +122,8 @@ pub struct Segment {
     created_at: UnixMs,
     end: u64,
     capacity: u64,
-    /// By the process that created it; what closes it after a stop is another.
-    is_own: bool,
+    /// Nothing is missing before the end: the process that wrote it knows, or the one that read it after a stop.
+    is_whole: bool,
 }
 
 impl Segment {
@@ -140,15 +140,22 @@ impl Segment {
         file.sync_all()?;
         std::fs::rename(&new, &path)?;
         sync_dir(dir)?;
-        Ok(Segment { file, number: head.number, created_at: head.created_at, end: FIRST_FRAME, capacity, is_own: true })
+        Ok(Segment {
+            file,
+            number: head.number,
+            created_at: head.created_at,
+            end: FIRST_FRAME,
+            capacity,
+            is_whole: true,
+        })
     }
 
-    /// Takes over a file to cut and close it after a crash.
-    pub fn reopen(dir: &Path, number: u32, end: u64) -> io::Result<Segment> {
+    /// Takes over a file to cut and close it after a crash. `is_whole`: whether everything before `end` can be read.
+    pub fn reopen(dir: &Path, number: u32, end: u64, is_whole: bool) -> io::Result<Segment> {
         let file = OpenOptions::new().read(true).write(true).open(path(dir, number))?;
         file.set_len(end)?;
         file.sync_all()?;
-        Ok(Segment { file, number, created_at: UnixMs(0), end, capacity: end, is_own: false })
+        Ok(Segment { file, number, created_at: UnixMs(0), end, capacity: end, is_whole })
     }
 
     pub fn number(&self) -> u32 {
@@ -186,10 +193,10 @@ impl Segment {
         self.file.sync_data()
     }
 
-    /// Writes the end frame and gives the unused space back. The frame has a place in its write when the writer
-    /// itself closes the segment, and none when that is done after a stop.
+    /// Writes the end frame and gives the unused space back. The frame has a place in its write when everything before it
+    /// was whole, and none when a stop left a hole there: a hole that comes later is damage and no interrupted write.
     pub fn close(mut self, last_seq: u64, head: Hash) -> io::Result<()> {
-        let in_write = u16::from(self.is_own);
+        let in_write = u16::from(self.is_whole);
         let (segment, following, previous) = (self.number, 0, head);
         let end = Header { kind: Kind::End, length: 0, segment, seq: last_seq, following, in_write, previous };
         let mut bytes = Vec::with_capacity(frame::OVERHEAD);
