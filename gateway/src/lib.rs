@@ -23,6 +23,7 @@ pub mod verify;
 use std::future::Future;
 use std::sync::Arc;
 
+use jiff::ToSpan;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -64,7 +65,8 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce
         utc_offset: config.site.utc_offset,
     };
     tasks.start("vigil", |stop| {
-        ops::vigil::run(config.data_dir.clone(), store.clone(), clock.clone(), ops.clone(), stop)
+        let kept_until = config.store.keep_until.map(|last| day_start(last.saturating_add(1.day()), &config));
+        ops::vigil::run(config.data_dir.clone(), kept_until, store.clone(), clock.clone(), ops.clone(), stop)
     });
     tasks.start("days", |stop| store::days::run(store.clone(), clock.clone(), config.site.utc_offset, stop));
     tasks.start("verification", |stop| {
@@ -123,7 +125,7 @@ async fn open_store(config: &Config, clock: &Clock) -> Result<Store, RunError> {
         .iter()
         .map(|platform| (platform.name.clone(), platform.upload_from.map(|day| day_start(day, config))))
         .collect();
-    let config::Store { key, retention } = config.store.clone();
+    let config::Store { key, retention, keep_until: _ } = config.store.clone();
     let options = StoreOptions { key, retention, ..StoreOptions::new(config.data_dir.clone(), platforms) };
     let clock = clock.clone();
     let opened = tokio::task::spawn_blocking(move || Store::open(options, clock)).await;

@@ -60,6 +60,8 @@ enum Command {
         passphrase_file: PathBuf,
         backup: PathBuf,
     },
+    /// Delete everything that the gateway has stored, years after wages were settled. The gateway must stand still.
+    Erase(ConfigFile),
     /// The keys that seal the data. The gateway must stand still.
     #[command(subcommand)]
     Key(KeyCommand),
@@ -196,6 +198,7 @@ fn execute(arguments: Arguments) -> anyhow::Result<()> {
         Command::Restore { config, passphrase_file, backup } => {
             say(&cli::backup::restore(&load(&config)?, &backup, &passphrase_file)?)
         }
+        Command::Erase(file) => say(&cli::erase::run(&load(&file)?)?),
         Command::Key(KeyCommand::Rotate(file)) => say(&cli::key::rotate(&load(&file)?)?),
         Command::Key(KeyCommand::Change { config, new_key_file }) => {
             say(&cli::key::change(&load(&config)?, &new_key_file)?)

@@ -225,6 +225,49 @@ fn a_backup_is_one_file_that_makes_the_data_on_another_box() {
     assert_eq!(anxin(new.path(), &restore).status.code(), Some(73), "data is not overwritten");
 }
 
+#[test]
+fn everything_is_erased_when_its_time_has_come_and_not_before() {
+    let site = tempfile::tempdir().unwrap();
+    let config =
+        |store: &str| fs::write(site.path().join("gateway.toml"), format!("data_dir = \"data\"\n{store}")).unwrap();
+    fs::create_dir(site.path().join("data")).unwrap();
+    config("");
+    write_ledger(&site.path().join("data"));
+    fs::write(site.path().join("data/notes.txt"), "not the gateway's").unwrap();
+    let erase = || anxin(site.path(), &["erase"]);
+    assert_eq!(erase().status.code(), Some(78), "nobody said when wages were settled");
+    config("[store]\nsettled_on = 2026-01-31\n");
+    let early = erase();
+    assert_eq!(early.status.code(), Some(65));
+    assert!(stderr(&early).contains("until 2029-01-31"), "{}", stderr(&early));
+    config("[store]\nsettled_on = 2020-01-31\nkeep_years = 2\n");
+    assert_eq!(erase().status.code(), Some(78), "the law says three years");
+    assert!(site.path().join("data/ledger/00000001.seg").exists());
+
+    config("[store]\nsettled_on = 2020-01-31\n");
+    let erased = erase();
+    assert_eq!(erased.status.code(), Some(0), "{}", stderr(&erased));
+    let mut left: Vec<String> = fs::read_dir(site.path().join("data"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != "lock")
+        .collect();
+    left.sort();
+    assert!(left.len() == 2 && left[0].starts_with("erased-") && left[1] == "notes.txt", "{left:?}");
+    let certificate = fs::read_to_string(site.path().join("data").join(&left[0])).unwrap();
+    let (signed, signature) = certificate.split_at(certificate.find("signature ").unwrap());
+    assert!(signed.contains("\nfacts 3 through 3\n") && signed.contains("\nkept-until 2023-01-31\n"), "{signed}");
+    let field = |text: &str, name: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        hex::decode(value.trim()).unwrap()
+    };
+    let key: [u8; 32] = field(signed, "key ").try_into().unwrap();
+    let signature: [u8; 64] = field(signature, "signature ").try_into().unwrap();
+    let key = ed25519_dalek::VerifyingKey::from_bytes(&key).unwrap();
+    assert!(key.verify_strict(signed.as_bytes(), &signature.into()).is_ok());
+    assert_eq!(erase().status.code(), Some(66), "there is nothing left to erase");
+}
+
 /// One punch in a day that is signed; its id and the public key, in groups as a page shows it.
 fn write_closed_day(data: &Path) -> (String, String) {
     let id = PunchId::derive("AX-1001", "1", "2026-03-02 07:01:05", "W0001");

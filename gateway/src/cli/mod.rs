@@ -1,6 +1,7 @@
 //! The bodies of the commands.
 
 pub mod backup;
+pub mod erase;
 pub mod exit;
 pub mod import;
 pub mod key;

@@ -66,6 +66,8 @@ pub struct Store {
     pub key: MasterFile,
     /// `photo_days`, `budget_mib`, `photos_make_room`.
     pub retention: Retention,
+    /// `settled_on` and `keep_years` later: the last day on which anything is to be kept.
+    pub keep_until: Option<Date>,
 }
 
 /// `[console]`

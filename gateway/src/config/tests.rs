@@ -58,6 +58,7 @@ fn every_default_that_the_example_shows_is_the_real_one() {
         "trust_client_id",
         "key_file",
         "budget_mib",
+        "settled_on",
     ];
     let shown: String = WHOLE.lines().map(|line| uncommented(line, &others) + "\n").collect();
     let explicit = site.parse(&shown).unwrap_or_else(|problems| panic!("{}", printed(&problems)));

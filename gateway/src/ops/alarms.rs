@@ -27,6 +27,7 @@ pub enum Kind {
     StoreFull,
     StoreShort,
     StoreDamaged,
+    RetentionOver,
     LineDown,
     LineUnkeyed,
     ReaderSilent,

@@ -11,14 +11,17 @@ use tokio_util::sync::CancellationToken;
 use super::Ops;
 use super::alarms::{Kind, Severity};
 use crate::clock::Clock;
+use crate::punch::UnixMs;
 use crate::store::{Damage, Room, Store, StoreHealth};
 
 /// How often the clock is looked at; the store says by itself when it changes.
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
 
-/// Watches until `shutdown`. `data_dir` is the alarms' subject, as it stands in the configuration.
+/// Watches until `shutdown`. `data_dir` is the alarms' subject, as it stands in the configuration; from `kept_until` on
+/// nothing in it may be kept.
 pub async fn run(
     data_dir: PathBuf,
+    kept_until: Option<UnixMs>,
     store: Store,
     clock: Clock,
     ops: Ops,
@@ -32,6 +35,7 @@ pub async fn run(
         show_damage(&ops, &place, &damage.borrow_and_update().clone());
         show_clock(&ops, &clock);
         show_room(&ops, &place, store.room().ok());
+        show_retention(&ops, &place, kept_until, &clock);
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             // Whoever sends these lives as long as `store`.
@@ -94,6 +98,15 @@ fn show_damage(ops: &Ops, place: &str, damage: &Damage) {
     ops.alarms.raise(Severity::Critical, Kind::StoreDamaged, place, text);
 }
 
+fn show_retention(ops: &Ops, place: &str, kept_until: Option<UnixMs>, clock: &Clock) {
+    if kept_until.is_none_or(|until| clock.now() < until) {
+        ops.alarms.clear(Kind::RetentionOver, place);
+        return;
+    }
+    let text = "the years for which wage records are kept are over: take out what a dispute still needs, stop the gateway and run `anxin-gateway erase`";
+    ops.alarms.raise(Severity::Warning, Kind::RetentionOver, place, text);
+}
+
 fn show_clock(ops: &Ops, clock: &Clock) {
     const SUBJECT: &str = "clock";
     if clock.is_trustworthy() {
@@ -107,7 +120,6 @@ fn show_clock(ops: &Ops, clock: &Clock) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::punch::UnixMs;
 
     const OCTOBER_2026: UnixMs = UnixMs(1_793_000_000_000);
 
@@ -146,6 +158,17 @@ mod tests {
         show_room(&ops, "/var/lib/anxin", room(70 << 20));
         show_room(&ops, "/var/lib/anxin", room(100 << 20));
         assert_eq!(kinds(&ops), []);
+    }
+
+    #[test]
+    fn data_that_may_be_kept_no_longer_is_a_warning() {
+        let (ops, clock) = (Ops::new(Clock::manual(OCTOBER_2026)), Clock::manual(OCTOBER_2026));
+        show_retention(&ops, "/var/lib/anxin", None, &clock);
+        show_retention(&ops, "/var/lib/anxin", Some(OCTOBER_2026.plus_ms(1)), &clock);
+        assert_eq!(kinds(&ops), []);
+        clock.advance(Duration::from_millis(1));
+        show_retention(&ops, "/var/lib/anxin", Some(OCTOBER_2026.plus_ms(1)), &clock);
+        assert_eq!(kinds(&ops), [Kind::RetentionOver]);
     }
 
     #[test]

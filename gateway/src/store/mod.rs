@@ -24,6 +24,7 @@ mod appending;
 pub mod backup;
 pub mod days;
 mod dedup;
+pub mod erase;
 mod filter;
 mod follower;
 mod group;

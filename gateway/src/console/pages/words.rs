@@ -132,6 +132,7 @@ impl Language {
         match kind {
             Kind::StoreFailing => self.pick("存储故障", "Store failing"),
             Kind::StoreFull => self.pick("存储已满", "Store full"),
+            Kind::RetentionOver => self.pick("保存期已过", "Retention is over"),
             Kind::StoreShort => self.pick("存储空间不足", "Space runs short"),
             Kind::StoreDamaged => self.pick("存储有损坏", "Store damaged"),
             Kind::LineDown => self.pick("串口断开", "Line down"),
