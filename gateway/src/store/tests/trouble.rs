@@ -67,11 +67,13 @@ async fn write_beyond_the_limit(dir: &Path) {
     store.close().await;
 }
 
+const ON_SMALL_DISK: Tuning = Tuning { reserve_bytes: 1 << 20, low_water_max: 2 << 20, ..SMALL };
+
 /// A file system of a few megabytes, taken down at the end.
 pub struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    /// `None` when this process may not mount.
+    /// `None`, and the test is skipped, when this process may not mount.
     pub fn mount(mib: u32) -> Option<SmallDisk> {
         let dir = tempfile::tempdir().unwrap();
         let mounted = Command::new("mount")
@@ -79,6 +81,9 @@ impl SmallDisk {
             .arg(dir.path())
             .output()
             .is_ok_and(|output| output.status.success());
+        if !mounted {
+            println!("SKIP: this process may not mount a small file system");
+        }
         mounted.then_some(SmallDisk(dir))
     }
 
@@ -96,12 +101,8 @@ impl Drop for SmallDisk {
 
 #[tokio::test]
 async fn a_full_disk_stops_intake_before_the_hard_error_and_space_starts_it_again() {
-    let Some(disk) = SmallDisk::mount(24) else {
-        println!("SKIP: this process may not mount a small file system");
-        return;
-    };
-    let dir = disk.0.path().join("data");
-    let tuning = Tuning { reserve_bytes: 1 << 20, low_water_max: 2 << 20, ..SMALL };
+    let Some(disk) = SmallDisk::mount(24) else { return };
+    let (dir, tuning) = (disk.path().join("data"), ON_SMALL_DISK);
     let store = open_tuned(options(&dir), tuning);
     append(&store, vec![Fact::Punch(punch(1))]).await;
 
@@ -131,12 +132,8 @@ async fn a_full_disk_stops_intake_before_the_hard_error_and_space_starts_it_agai
 
 #[tokio::test]
 async fn a_store_opened_on_a_full_disk_says_so_and_begins_when_there_is_space() {
-    let Some(disk) = SmallDisk::mount(24) else {
-        println!("SKIP: this process may not mount a small file system");
-        return;
-    };
-    let dir = disk.0.path().join("data");
-    let tuning = Tuning { reserve_bytes: 1 << 20, low_water_max: 2 << 20, ..SMALL };
+    let Some(disk) = SmallDisk::mount(24) else { return };
+    let (dir, tuning) = (disk.path().join("data"), ON_SMALL_DISK);
     let store = open_tuned(options(&dir), tuning);
     append(&store, vec![Fact::Punch(punch(1))]).await;
     store.close().await;
@@ -164,12 +161,8 @@ async fn a_store_opened_on_a_full_disk_says_so_and_begins_when_there_is_space() 
 
 #[tokio::test]
 async fn a_lost_tail_is_reported_though_the_opening_that_noticed_it_could_not_say_so() {
-    let Some(disk) = SmallDisk::mount(24) else {
-        println!("SKIP: this process may not mount a small file system");
-        return;
-    };
-    let dir = disk.0.path().join("data");
-    let tuning = Tuning { reserve_bytes: 1 << 20, low_water_max: 2 << 20, ..SMALL };
+    let Some(disk) = SmallDisk::mount(24) else { return };
+    let (dir, tuning) = (disk.path().join("data"), ON_SMALL_DISK);
     let store = open_tuned(options(&dir), tuning);
     append(&store, vec![Fact::Punch(punch(1))]).await;
     append(&store, vec![Fact::Punch(punch(2))]).await;
