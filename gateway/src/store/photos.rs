@@ -59,6 +59,17 @@ pub fn put(dir: &Path, keyring: &Keyring, jpeg: &[u8]) -> io::Result<(PhotoHash,
     Ok((hash, sealed.len() as u64))
 }
 
+/// Whether there is any photo.
+pub fn any(dir: &Path) -> io::Result<bool> {
+    for shelf in fs::read_dir(dir)? {
+        let shelf = shelf?;
+        if shelf.file_type()?.is_dir() && fs::read_dir(shelf.path())?.next().is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Removes a photo, if it is there; durable when its shelf is synced. Returns the shelf and how many bytes went.
 pub fn remove(dir: &Path, hash: PhotoHash) -> io::Result<Option<(PathBuf, u64)>> {
     let path = path(dir, hash);

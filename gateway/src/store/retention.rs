@@ -26,6 +26,8 @@ const DAY_MS: i64 = 86_400_000;
 const SPACE_EVERY: Duration = Duration::from_secs(2);
 /// How often photos are looked for whose days are over.
 const RULE_EVERY: Duration = Duration::from_secs(3_600);
+/// Of the keeper's thread: everybody else comes first.
+const NICE: i32 = 10;
 /// One walk removes no more than this before it looks up.
 const BATCH: u32 = 1_000;
 
@@ -82,6 +84,10 @@ impl Keeper {
 
     /// Works until the store is closed.
     pub fn run(mut self) {
+        // On Linux this is about the calling thread.
+        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+            tracing::debug!(%error, "the keeper runs as everybody else");
+        }
         if let Err(error) = self.shared.space.count_photos() {
             tracing::warn!(%error, "the photos cannot be counted");
         }
@@ -106,7 +112,9 @@ impl Keeper {
 
     fn look(&mut self, is_time: bool) -> io::Result<()> {
         self.shared.space.count_others()?;
-        if let Some(days) = self.rules.photo_days.filter(|_| is_time) {
+        // Without photos, nothing leads to one, however long the ledger is.
+        let has_photos = is_time && photos::any(&self.shared.paths.photos)?;
+        if let Some(days) = self.rules.photo_days.filter(|_| has_photos) {
             let before = self.shared.clock.now().plus_ms(-i64::from(days) * DAY_MS);
             // A clock that is not set says nothing about days.
             while self.shared.clock.is_trustworthy() && self.remove(Cause::Days(before))? {}
