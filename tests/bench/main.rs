@@ -99,7 +99,8 @@ async fn gateway_part(options: &Options) -> Outcome<()> {
     slowly(options, &gateway).await;
     let gateway = intake(options, gateway).await?;
     large_gateway(gateway).await;
-    receipts(options).await
+    receipts(options).await?;
+    backlog(options).await
 }
 
 async fn durable_part(options: &Options) -> Outcome<()> {
@@ -154,6 +155,8 @@ async fn empty_gateway(options: &Options) -> GatewayProcess {
     println!("\nempty gateway");
     line("start to first healthy answer", seconds(gateway.start_took()));
     line("memory, idle", mebibytes(gateway.vitals().rss_kib));
+    let program = std::fs::metadata(harness::gateway::program()).map_or(0, |metadata| metadata.len());
+    line("size of the program", mebibytes(program >> 10));
     gateway.import_roster(&site.csv()).await;
     gateway
 }
@@ -306,6 +309,48 @@ async fn receipts(options: &Options) -> Outcome<()> {
     Ok(())
 }
 
+/// A backlog to a platform that takes one call of a kind a second, as the national one does.
+async fn backlog(options: &Options) -> Outcome<()> {
+    let site = InventedSite::new(WORKERS, TEAMS);
+    let rules = Rules {
+        general_contractor: site.employers[0].credit_code.clone(),
+        job_delay: Duration::ZERO,
+        complete_workers: false,
+        ..Rules::default()
+    };
+    let platform = ReferencePlatform::start(rules.clone()).await?;
+    let setup = terminals(Setup::new("bench-backlog").employers(&site.employers), options)
+        .project_code(&rules.project_code)
+        .platform("bench", &platform.endpoint(), &rules.appid, &rules.secret, "missing_worker_fields = \"send\"\n");
+    let mut gateway = setup.start().await;
+    gateway.import_roster(&site.csv()).await;
+    let load = load(options, &gateway, if options.short { 100 } else { 800 });
+    let mut first = load.clone();
+    first.serials.truncate(1);
+    (first.records_per_terminal, first.rounds_before_now) = (WORKERS, load.rounds_before_now + 10);
+    let registered = first.push().await.punches as u64;
+    confirmed(&gateway, registered).await;
+    let waiting = load.push().await.punches as u64;
+
+    // The first receipts come when everything is under way.
+    let clock = Clock::system();
+    confirmed(&gateway, registered + 1).await;
+    let (began, before) = (clock.instant(), confirmed_now(&gateway).await);
+    confirmed(&gateway, registered + waiting).await;
+    let per_second = (registered + waiting - before) as f64 / (clock.instant() - began).as_secs_f64();
+    let allowed = MOHURD_BATCH / rules.min_interval.as_secs_f64();
+    println!("\nbacklog: {waiting} punches, a platform that takes a call every {}", seconds(rules.min_interval));
+    line("receipts", format!("{per_second:.1} punches/s"));
+    line("of what its rule allows", format!("{:.2}", per_second / allowed));
+    line("requests against the rules", format!("{}", platform.book().violations.len()));
+    gateway.terminate().await;
+    platform.stop().await;
+    Ok(())
+}
+
+/// Punches that the national platform takes in one call.
+const MOHURD_BATCH: f64 = 20.0;
+
 /// Keys of the platform's section: no rate rule, and nothing waits to become a full batch.
 const WITHOUT_WAITS: &str =
     "min_interval_ms = 0\npoll_interval_ms = 5\nbatch_wait_s = 0\nmissing_worker_fields = \"send\"\n";
@@ -315,19 +360,19 @@ async fn confirmed(gateway: &GatewayProcess, wanted: u64) {
     let clock = Clock::system();
     let began = clock.instant();
     loop {
-        let (_, text) = gateway.get("/metrics").await;
-        let confirmed = metric(&text, "anxin_outbox_confirmed{platform=\"bench\"}");
+        let confirmed = confirmed_now(gateway).await;
         if confirmed >= wanted {
             return;
         }
         let waited = clock.instant() - began;
-        assert!(
-            waited < BACKLOG_LIMIT,
-            "the platform confirmed {confirmed} of {wanted}\n{text}\n{}",
-            gateway.log_tail()
-        );
+        assert!(waited < BACKLOG_LIMIT, "the platform confirmed {confirmed} of {wanted}\n{}", gateway.log_tail());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+async fn confirmed_now(gateway: &GatewayProcess) -> u64 {
+    let (_, text) = gateway.get("/metrics").await;
+    metric(&text, "anxin_outbox_confirmed{platform=\"bench\"}")
 }
 
 /// The gateway's own counters at one moment.
