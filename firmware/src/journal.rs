@@ -50,6 +50,9 @@ pub trait Storage {
 
     /// How many punches fit.
     fn capacity(&self) -> u32;
+
+    /// Slow work ahead of time, such as erasing a page. To be called while nobody waits for an answer.
+    fn tidy(&mut self) {}
 }
 
 /// Some punches with consecutive numbers.
@@ -146,6 +149,11 @@ impl<S: Storage> Journal<S> {
     /// How many fit.
     pub fn capacity(&self) -> u32 {
         self.storage.capacity()
+    }
+
+    /// Slow work ahead of time; see [`Storage::tidy`].
+    pub fn tidy(&mut self) {
+        self.storage.tidy();
     }
 
     /// What a power cut leaves.

@@ -15,11 +15,14 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod flash;
 pub mod journal;
 pub mod panel;
 mod reader;
+pub mod ring;
 pub mod wiegand;
 
 pub use panel::{Panel, Show};
 pub use protocol::em4100;
 pub use reader::Reader;
+pub use ring::FlashRing;

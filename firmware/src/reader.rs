@@ -100,6 +100,11 @@ impl<S: Storage> Reader<S> {
         self.badge_noise = dropped;
     }
 
+    /// The line is quiet and will be for some time: slow work that must not delay an answer. Ends within one page erase.
+    pub fn handle_quiet(&mut self) {
+        self.journal.tidy();
+    }
+
     /// A byte from the line.
     pub fn handle_line_byte(&mut self, byte: u8, now: UptimeMs) {
         let Some(asked) = self.end.handle_byte(byte) else { return };
