@@ -20,6 +20,7 @@ pub mod journal;
 pub mod panel;
 mod reader;
 pub mod ring;
+pub mod settings;
 pub mod wiegand;
 
 pub use panel::{Panel, Show};

@@ -1,0 +1,309 @@
+//! B-L475E-IOT01A (STM32L475VG), on silicon and in the emulator.
+//!
+//! ```text
+//! line     USART1  PB6 TX, PB7 RX, driver enable PA4 (D7)
+//! badges   UART4   PA0 TX, PA1 RX (D1, D0), 9 600 baud    Wiegand  D0 PD14 (D2), D1 PA3 (D4)
+//! outputs  green PB0 (D3), red PB1 (D6), buzzer PB2 (D8), relay PB4 (D5)
+//! inputs   housing contact PC2 (A3), closed to ground while shut; supply divider 11:1 at PC0 (A5)
+//! ```
+//!
+//! Runs from the 16 MHz internal oscillator, which needs no wait state and no crystal. Written from RM0351. On silicon
+//! nothing of it was tried yet; in the emulator all but watchdog, converter and flash controller, which that does not have.
+
+mod memory;
+mod registers;
+#[cfg(feature = "emulator")]
+mod semihosting;
+mod serial;
+
+use core::convert::Infallible;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use cortex_m_rt::exception;
+use embedded_hal::digital::{ErrorType, OutputPin};
+use protocol::UptimeMs;
+
+use self::memory::Memory;
+use self::registers::{
+    ADC_COMMON, ADC1, Block, DBGMCU_IDCODE, EXTI, FLASH, GPIOA, GPIOB, GPIOC, GPIOD, ICSR, IWDG, PinUse, RCC, SYSCFG,
+    SYSTICK, UART4, USART1, enable_interrupt, is_high, set_level, set_pin,
+};
+use self::serial::{Serial, WAITING};
+use crate::bytes::ByteRing;
+use crate::cortex;
+use crate::node::Board;
+
+const CLOCK_HZ: u32 = 16_000_000;
+const TICKS_PER_MS: u32 = CLOCK_HZ / 1_000;
+const BADGE_BAUD: u32 = 9_600;
+
+/// Interrupt numbers (RM0351, table 57).
+const IRQ_EXTI3: usize = 9;
+const IRQ_USART1: usize = 37;
+const IRQ_EXTI15_10: usize = 40;
+const IRQ_UART4: usize = 52;
+
+/// External interrupt lines of Wiegand D0 (PD14) and D1 (PA3).
+const D0: u32 = 1 << 14;
+const D1: u32 = 1 << 3;
+
+/// By themselves, so that they are zeros which need no place in the image.
+static FROM_LINE: ByteRing<WAITING> = ByteRing::new();
+static TO_LINE: ByteRing<WAITING> = ByteRing::new();
+static FROM_BADGES: ByteRing<WAITING> = ByteRing::new();
+static TO_BADGES: ByteRing<WAITING> = ByteRing::new();
+static LINE: Serial = Serial::new(USART1, Some((GPIOA, 4)), &FROM_LINE, &TO_LINE);
+static BADGES: Serial = Serial::new(UART4, None, &FROM_BADGES, &TO_BADGES);
+/// Pulses, five bytes each: which wire, then when in microseconds.
+static PULSES: ByteRing<512> = ByteRing::new();
+/// Milliseconds since the start; wraps after 49 days.
+static MILLIS: AtomicU32 = AtomicU32::new(0);
+
+/// The board.
+pub struct L475 {
+    emulated: bool,
+    /// Of the last look at the clock, and how often it had wrapped.
+    last_ms: u32,
+    wraps: u64,
+}
+
+impl L475 {
+    /// From reset to a board whose interrupts run.
+    pub fn start() -> L475 {
+        let board = L475 { emulated: DBGMCU_IDCODE.read() & 0xFFF == 0, last_ms: 0, wraps: 0 };
+        board.start_clocks();
+        board.set_up_pins();
+        if !board.emulated {
+            start_converter();
+            start_watchdog();
+        }
+        SYSTICK.at(4).write(TICKS_PER_MS - 1);
+        SYSTICK.at(8).write(0);
+        // Core clock, interrupt, on.
+        SYSTICK.at(0).write(0b111);
+        BADGES.open(CLOCK_HZ, BADGE_BAUD);
+        [IRQ_EXTI3, IRQ_USART1, IRQ_EXTI15_10, IRQ_UART4].into_iter().for_each(enable_interrupt);
+        board
+    }
+
+    fn start_clocks(&self) {
+        // HSI16 on, then chosen. A chip without it goes on with the slower clock it has started with.
+        RCC.at(0x00).change(0, 1 << 8);
+        if RCC.at(0x00).wait_for(1 << 10) {
+            RCC.at(0x08).change(0b11, 0b01);
+        }
+        // No data cache: it would show what was there before an erase (RM0351, 3.3.3).
+        FLASH.at(0x00).change(1 << 10, 0);
+        RCC.at(0x4C).change(0, 0b1111 | 1 << 13);
+        RCC.at(0x58).change(0, 1 << 19);
+        RCC.at(0x60).change(0, 1 << 0 | 1 << 14);
+    }
+
+    fn set_up_pins(&self) {
+        for pin in [6, 7] {
+            set_pin(GPIOB, pin, PinUse::Peripheral(7));
+        }
+        for pin in [0, 1] {
+            set_pin(GPIOA, pin, PinUse::Peripheral(8));
+        }
+        set_pin(GPIOA, 4, PinUse::Output);
+        for (port, pin) in OUTPUTS {
+            set_level(port, pin, false);
+            set_pin(port, pin, PinUse::Output);
+        }
+        set_pin(GPIOC, 2, PinUse::InputPulledUp);
+        set_pin(GPIOC, 0, PinUse::Analogue);
+        set_pin(GPIOD, 14, PinUse::InputPulledUp);
+        set_pin(GPIOA, 3, PinUse::InputPulledUp);
+        // Line 3 from port A, line 14 from port D; both on the falling edge.
+        SYSCFG.at(0x08).change(0xF << 12, 0);
+        SYSCFG.at(0x14).change(0xF << 8, 3 << 8);
+        EXTI.at(0x0C).change(0, D0 | D1);
+        EXTI.at(0x00).change(0, D0 | D1);
+    }
+}
+
+/// Green, red, buzzer, relay.
+const OUTPUTS: [(Block, usize); 4] = [(GPIOB, 0), (GPIOB, 1), (GPIOB, 2), (GPIOB, 4)];
+
+/// An output pin.
+pub struct Output(Block, usize);
+
+impl ErrorType for Output {
+    type Error = Infallible;
+}
+
+impl OutputPin for Output {
+    fn set_low(&mut self) -> Result<(), Infallible> {
+        set_level(self.0, self.1, false);
+        Ok(())
+    }
+
+    fn set_high(&mut self) -> Result<(), Infallible> {
+        set_level(self.0, self.1, true);
+        Ok(())
+    }
+}
+
+impl Board for L475 {
+    type Flash = Memory;
+    type Pin = Output;
+
+    fn flash(&mut self) -> Memory {
+        #[cfg(feature = "emulator")]
+        if self.emulated
+            && let Some(file) = semihosting::File::of_command_line()
+        {
+            return Memory::File(file);
+        }
+        Memory::Chip
+    }
+
+    fn outputs(&mut self) -> [Output; 4] {
+        OUTPUTS.map(|(port, pin)| Output(port, pin))
+    }
+
+    fn open_line(&mut self, baud: u32) {
+        LINE.open(CLOCK_HZ, baud);
+    }
+
+    fn now(&mut self) -> UptimeMs {
+        let now = MILLIS.load(Ordering::Relaxed);
+        self.wraps += u64::from(now < self.last_ms);
+        self.last_ms = now;
+        UptimeMs(self.wraps << 32 | u64::from(now))
+    }
+
+    fn line_byte(&mut self) -> Option<u8> {
+        LINE.receive()
+    }
+
+    fn send(&mut self, frame: &[u8]) {
+        LINE.send(frame);
+    }
+
+    fn is_sending(&self) -> bool {
+        LINE.is_sending()
+    }
+
+    fn badge_byte(&mut self) -> Option<u8> {
+        BADGES.receive()
+    }
+
+    fn pulse(&mut self) -> Option<(bool, u64)> {
+        let bit = PULSES.pop()? != 0;
+        // A pulse is pushed whole, before the loop goes on.
+        let at = [PULSES.pop()?, PULSES.pop()?, PULSES.pop()?, PULSES.pop()?];
+        let ago_us = micros().wrapping_sub(u32::from_le_bytes(at));
+        Some((bit, (self.now().0 * 1_000).saturating_sub(u64::from(ago_us))))
+    }
+
+    fn dropped(&self) -> u32 {
+        LINE.dropped().saturating_add(BADGES.dropped()).saturating_add(PULSES.dropped())
+    }
+
+    fn health(&mut self) -> (u16, bool) {
+        let supply_mv = if self.emulated { 0 } else { supply_mv() };
+        (supply_mv, is_high(GPIOC, 2))
+    }
+
+    fn feed_watchdog(&mut self) {
+        if !self.emulated {
+            IWDG.at(0).write(0xAAAA);
+        }
+    }
+
+    fn sleep(&mut self) {
+        cortex::sleep();
+    }
+}
+
+/// Fires 4 s after it was fed last: 32 kHz / 64, 2 000 steps (RM0351, 36.3).
+fn start_watchdog() {
+    for value in [0xCCCC, 0x5555] {
+        IWDG.at(0).write(value);
+    }
+    IWDG.at(4).write(4);
+    IWDG.at(8).write(2_000);
+    IWDG.at(0).write(0xAAAA);
+}
+
+/// RM0351, 18.4.6 to 18.4.9: out of deep power-down, regulator, calibration, on.
+fn start_converter() {
+    ADC_COMMON.at(0x08).change(0b11 << 16, 0b01 << 16);
+    let control = ADC1.at(0x08);
+    control.write(1 << 28);
+    cortex::wait_cycles(CLOCK_HZ / 1_000_000 * 25);
+    control.write(1 << 28 | 1 << 31);
+    let calibrated = (0..100_000).any(|_| control.read() & (1 << 31) == 0);
+    if calibrated {
+        control.write(1 << 28 | 1);
+        ADC1.at(0x00).wait_for(1);
+    }
+    // Channel 1 is PC0; sampled for 640 cycles behind a divider of 110 kΩ.
+    ADC1.at(0x14).write(0b111 << 3);
+    ADC1.at(0x30).write(1 << 6);
+}
+
+/// 12 bits of 3.3 V, behind the divider of 11 to 1.
+fn supply_mv() -> u16 {
+    ADC1.at(0x08).change(0, 1 << 2);
+    if !ADC1.at(0x00).wait_for(1 << 2) {
+        return 0;
+    }
+    (ADC1.at(0x40).read() * 36_300 / 4_095) as u16
+}
+
+/// Since the start, on a clock that wraps after 71 minutes.
+fn micros() -> u32 {
+    cortex::uninterrupted(|| {
+        let left = SYSTICK.at(8).read();
+        // The counter may have begun anew while its interrupt waits.
+        let waits = ICSR.read() & (1 << 26) != 0 && left > TICKS_PER_MS / 2;
+        let millis = MILLIS.load(Ordering::Relaxed).wrapping_add(u32::from(waits));
+        millis.wrapping_mul(1_000).wrapping_add((TICKS_PER_MS - 1).saturating_sub(left) / (TICKS_PER_MS / 1_000))
+    })
+}
+
+fn note_pulses() {
+    let pending = EXTI.at(0x14).read() & (D0 | D1);
+    EXTI.at(0x14).write(pending);
+    for (line, bit) in [(D0, 0), (D1, 1)] {
+        if pending & line != 0 {
+            PULSES.push(bit);
+            micros().to_le_bytes().into_iter().for_each(|byte| PULSES.push(byte));
+        }
+    }
+}
+
+#[exception]
+fn SysTick() {
+    MILLIS.store(MILLIS.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}
+
+/// The interrupts of the chip, by their number.
+#[exception]
+#[allow(unsafe_code, reason = "the runtime asks for it: a handler must not rely on what it interrupts")]
+unsafe fn DefaultHandler(number: i16) {
+    match number as usize {
+        IRQ_USART1 => LINE.handle_interrupt(),
+        IRQ_UART4 => BADGES.handle_interrupt(),
+        IRQ_EXTI3 | IRQ_EXTI15_10 => note_pulses(),
+        _ => cortex::reset(),
+    }
+}
+
+/// A word of flash with two wrong bits, or the clock's failure.
+#[exception]
+#[allow(unsafe_code, reason = "the runtime asks for it: it may come at any moment")]
+unsafe fn NonMaskableInt() {
+    if !memory::handle_ecc_fault() {
+        cortex::reset()
+    }
+}
+
+#[exception]
+#[allow(unsafe_code, reason = "the runtime asks for it: nothing can be relied on any more")]
+unsafe fn HardFault(_: &cortex_m_rt::ExceptionFrame) -> ! {
+    cortex::reset()
+}

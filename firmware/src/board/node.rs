@@ -1,0 +1,164 @@
+//! The loop: drain the rings, ask the reader, set the pins, feed the watchdog, sleep until the next interrupt.
+
+use embedded_hal::digital::OutputPin;
+use firmware::flash::Flash;
+use firmware::journal::{Storage, StorageError};
+use firmware::settings::{self, Settings};
+use firmware::{FlashRing, Panel, Reader, em4100, wiegand};
+use protocol::{Badge, UptimeMs};
+
+/// Silence on the line, in milliseconds, after which the gateway is not in the middle of anything.
+const QUIET_MS: u64 = 5;
+/// How often supply and housing are looked at, in milliseconds.
+const HEALTH_MS: u64 = 500;
+
+/// What a board gives. The flash holds the journal in its first `JOURNAL_PAGES` pages and the settings in the one after.
+pub trait Board {
+    /// The chip's flash, as far as it is the reader's.
+    type Flash: Flash;
+    /// An output.
+    type Pin: OutputPin;
+
+    /// The flash. To be called once.
+    fn flash(&mut self) -> Self::Flash;
+    /// Green lamp, red lamp, buzzer, turnstile relay. To be called once.
+    fn outputs(&mut self) -> [Self::Pin; 4];
+    /// Opens the line at this speed.
+    fn open_line(&mut self, baud: u32);
+    /// Time since the start.
+    fn now(&mut self) -> UptimeMs;
+    /// The next byte from the line.
+    fn line_byte(&mut self) -> Option<u8>;
+    /// Puts a frame on the line; the transceiver drives it until the last bit has left.
+    fn send(&mut self, frame: &[u8]);
+    /// Whether a frame is on its way.
+    fn is_sending(&self) -> bool;
+    /// The next byte from the badge module.
+    fn badge_byte(&mut self) -> Option<u8>;
+    /// The next Wiegand pulse: whether it was on D1, and when, in microseconds since the start.
+    fn pulse(&mut self) -> Option<(bool, u64)>;
+    /// Bytes and pulses that found no room in a ring.
+    fn dropped(&self) -> u32;
+    /// Supply in millivolts, 0 when it cannot be measured; and whether the housing is open.
+    fn health(&mut self) -> (u16, bool);
+    /// Tells the watchdog that the loop goes round. It fires after some seconds without.
+    fn feed_watchdog(&mut self);
+    /// Sleeps until an interrupt, a millisecond at most.
+    fn sleep(&mut self);
+}
+
+/// Pages of the journal.
+pub const JOURNAL_PAGES: usize = 128;
+
+/// Runs the reader. Without settings, or when the flash does not work, both lamps are on and the line is silent.
+pub fn run<B: Board>(mut board: B) -> ! {
+    let mut flash = board.flash();
+    let [mut green, mut red, buzzer, relay] = board.outputs();
+    let reader = read_settings(&mut flash).and_then(|settings| {
+        board.open_line(settings.baud);
+        start(settings, FlashRing::<_, JOURNAL_PAGES>::new(flash)).ok()
+    });
+    let Some(reader) = reader else {
+        // Nothing can be done about a pin that does not obey.
+        let _ = (green.set_high(), red.set_high());
+        loop {
+            board.feed_watchdog();
+            board.sleep();
+        }
+    };
+    let panel = Panel::new(green, red, buzzer, relay);
+    let mut node = Node { reader, panel, card: em4100::Decoder::new(), card_at: 0, pulses: wiegand::Decoder::new() };
+    let (mut line_at, mut tidied, mut health_at) = (0, false, 0);
+    loop {
+        let now = board.now();
+        while let Some(byte) = board.line_byte() {
+            (line_at, tidied) = (now.0, false);
+            node.reader.handle_line_byte(byte, now);
+            if let Some(wire) = node.reader.poll_transmit() {
+                board.send(&wire);
+            }
+        }
+        node.read_badges(&mut board, now);
+        if now.0 >= health_at {
+            health_at = now.0 + HEALTH_MS;
+            node.look_after(&mut board);
+        }
+        node.show(now);
+        if board.is_sending() {
+            line_at = now.0;
+        }
+        if !tidied && now.0 - line_at >= QUIET_MS {
+            tidied = true;
+            node.reader.handle_quiet();
+        }
+        board.feed_watchdog();
+        board.sleep();
+    }
+}
+
+fn read_settings(flash: &mut impl Flash) -> Option<Settings> {
+    let mut bytes = [0; settings::LEN];
+    flash.read(JOURNAL_PAGES * page_size(flash), &mut bytes).ok()?;
+    Settings::decode(&bytes)
+}
+
+fn page_size<F: Flash>(_: &F) -> usize {
+    F::PAGE
+}
+
+fn start<S: Storage>(settings: Settings, storage: S) -> Result<Reader<S>, StorageError> {
+    match settings.key {
+        Some(key) => Reader::keyed(settings.address, key, storage),
+        None => Reader::unkeyed(settings.address, storage),
+    }
+}
+
+/// The reader with its badge ports and its panel.
+struct Node<S, P> {
+    reader: Reader<S>,
+    panel: Panel<P, P, P, P>,
+    card: em4100::Decoder,
+    /// When the badge module said something last.
+    card_at: u64,
+    pulses: wiegand::Decoder,
+}
+
+impl<S: Storage, P: OutputPin> Node<S, P> {
+    fn read_badges(&mut self, board: &mut impl Board, now: UptimeMs) {
+        while let Some(byte) = board.badge_byte() {
+            self.card_at = now.0;
+            if let Some(card) = self.card.handle_byte(byte) {
+                self.reader.handle_badge(Badge::Full(card.number), now);
+            }
+        }
+        if self.card.is_midway()
+            && now.0 - self.card_at >= em4100::IDLE_MS
+            && let Some(card) = self.card.handle_idle()
+        {
+            self.reader.handle_badge(Badge::Full(card.number), now);
+        }
+        while let Some((bit, at_us)) = board.pulse() {
+            if let Some(badge) = self.pulses.handle_pulse(bit, at_us) {
+                self.reader.handle_badge(badge, now);
+            }
+        }
+        if let Some(badge) = self.pulses.poll(now.0 * 1_000) {
+            self.reader.handle_badge(badge, now);
+        }
+    }
+
+    fn look_after(&mut self, board: &mut impl Board) {
+        let (supply_mv, tamper) = board.health();
+        self.reader.handle_health(supply_mv, tamper);
+        let noise = self.card.noise().saturating_add(self.pulses.noise());
+        self.reader.handle_badge_noise(noise.saturating_add(board.dropped()));
+    }
+
+    fn show(&mut self, now: UptimeMs) {
+        while let Some(show) = self.reader.poll_show() {
+            self.panel.show(show, now);
+        }
+        // A pin that does not obey cannot be told about anywhere but here; the gateway sees nothing of it.
+        let _ = self.panel.poll(now);
+    }
+}
