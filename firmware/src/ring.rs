@@ -133,7 +133,8 @@ impl<F: Flash, const PAGES: usize, R: Rules> FlashRing<F, PAGES, R> {
         let Some((head, replayed)) = self.latest(last_sound, sound_order) else { return };
         self.head = head;
         (self.state, self.used) = (replayed.state, replayed.used);
-        self.erasable = if R::SURE_BEFORE_LAST { replayed.sure } else { replayed.state.released };
+        let released = replayed.state.released;
+        self.erasable = if R::SURE_BEFORE_LAST { released.min(replayed.sure) } else { released };
         if R::TWO_RECORDS && !sound[head] {
             self.used = Self::SLOTS;
             self.keep_from = Some(sound_order);
