@@ -1,12 +1,25 @@
-//! What a Cortex-M core itself does: sleep, wait, start again, keep interrupts out.
+//! What a Cortex-M core itself does: sleep, start again, keep interrupts out or let them in, count milliseconds.
 
 #![allow(unsafe_code, reason = "instructions and registers of the core")]
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicU32, Ordering};
 
-/// Application interrupt and reset control (ARMv7-M, B3.2.6).
-const AIRCR: *mut u32 = 0xE000_ED0C as *mut u32;
+use cortex_m_rt::exception;
+
+use crate::register::Block;
+
+/// System timer (ARMv7-M, B3.3).
+const SYSTICK: Block = Block::new(0xE000_E010);
+/// Interrupt enable bits (B3.4).
+const ISER: Block = Block::new(0xE000_E100);
+/// System control: interrupt state at 4, application interrupt and reset at 12 (B3.2).
+const CONTROL: Block = Block::new(0xE000_ED00);
 const RESET: u32 = 0x05FA_0004;
+const TIMER_WAITS: u32 = 1 << 26;
+
+/// Milliseconds since the start; wraps after 49 days.
+static MILLIS: AtomicU32 = AtomicU32::new(0);
 
 /// Sleeps until an interrupt comes.
 pub fn sleep() {
@@ -14,18 +27,9 @@ pub fn sleep() {
     unsafe { asm!("wfi", options(nomem, nostack, preserves_flags)) }
 }
 
-/// Lets at least this many cycles pass.
-pub fn wait_cycles(cycles: u32) {
-    for _ in 0..cycles / 4 + 1 {
-        // SAFETY: does nothing, but not for nothing: the optimiser leaves it alone.
-        unsafe { asm!("nop", options(nomem, nostack, preserves_flags)) }
-    }
-}
-
 /// Starts again, as after power-up.
 pub fn reset() -> ! {
-    // SAFETY: the register exists on every Cortex-M; nothing runs after it.
-    unsafe { AIRCR.write_volatile(RESET) };
+    CONTROL.at(12).write(RESET);
     loop {
         sleep();
     }
@@ -42,4 +46,51 @@ pub fn uninterrupted<T>(act: impl FnOnce() -> T) -> T {
         unsafe { asm!("cpsie i", options(nostack, preserves_flags)) };
     }
     done
+}
+
+/// Lets an interrupt of the chip through.
+pub fn enable_interrupt(number: usize) {
+    ISER.at(4 * (number / 32)).write(1 << (number % 32));
+}
+
+/// Begins to count milliseconds.
+pub fn start_timer(ticks_per_ms: u32) {
+    SYSTICK.at(4).write(ticks_per_ms - 1);
+    SYSTICK.at(8).write(0);
+    // The core's clock, with its interrupt, on.
+    SYSTICK.at(0).write(0b111);
+}
+
+/// Milliseconds since the start, for as long as it is looked at once in 49 days.
+#[derive(Default)]
+pub struct Uptime {
+    last: u32,
+    wraps: u64,
+}
+
+impl Uptime {
+    /// Now.
+    pub fn millis(&mut self) -> u64 {
+        let now = MILLIS.load(Ordering::Relaxed);
+        self.wraps += u64::from(now < self.last);
+        self.last = now;
+        self.wraps << 32 | u64::from(now)
+    }
+}
+
+/// Microseconds since the start, on a clock that wraps after 71 minutes.
+pub fn micros() -> u32 {
+    uninterrupted(|| {
+        let ticks_per_ms = SYSTICK.at(4).read() + 1;
+        let left = SYSTICK.at(8).read();
+        // The counter may have begun anew while its interrupt waits.
+        let waits = CONTROL.at(4).read() & TIMER_WAITS != 0 && left > ticks_per_ms / 2;
+        let millis = MILLIS.load(Ordering::Relaxed).wrapping_add(u32::from(waits));
+        millis.wrapping_mul(1_000).wrapping_add((ticks_per_ms - 1).saturating_sub(left) * 1_000 / ticks_per_ms)
+    })
+}
+
+#[exception]
+fn SysTick() {
+    MILLIS.store(MILLIS.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
 }

@@ -17,7 +17,6 @@ mod semihosting;
 mod serial;
 
 use core::convert::Infallible;
-use core::sync::atomic::{AtomicU32, Ordering};
 
 use cortex_m_rt::exception;
 use embedded_hal::digital::{ErrorType, OutputPin};
@@ -25,16 +24,20 @@ use protocol::UptimeMs;
 
 use self::memory::Memory;
 use self::registers::{
-    ADC_COMMON, ADC1, Block, DBGMCU_IDCODE, EXTI, FLASH, GPIOA, GPIOB, GPIOC, GPIOD, ICSR, IWDG, PinUse, RCC, SYSCFG,
-    SYSTICK, UART4, USART1, enable_interrupt, is_high, set_level, set_pin,
+    ADC_COMMON, ADC1, DBGMCU_IDCODE, EXTI, FLASH, GPIOA, GPIOB, GPIOC, GPIOD, IWDG, PinUse, RCC, SYSCFG, UART4, USART1,
+    is_high, set_level, set_pin,
 };
 use self::serial::{Serial, WAITING};
 use crate::bytes::ByteRing;
-use crate::cortex;
+use crate::cortex::{self, Uptime};
 use crate::node::Board;
+use crate::pulses::Pulses;
+use crate::register::Block;
+
+/// 256 KiB of the second bank.
+pub const JOURNAL_PAGES: usize = 128;
 
 const CLOCK_HZ: u32 = 16_000_000;
-const TICKS_PER_MS: u32 = CLOCK_HZ / 1_000;
 const BADGE_BAUD: u32 = 9_600;
 
 /// Interrupt numbers (RM0351, table 57).
@@ -54,35 +57,27 @@ static FROM_BADGES: ByteRing<WAITING> = ByteRing::new();
 static TO_BADGES: ByteRing<WAITING> = ByteRing::new();
 static LINE: Serial = Serial::new(USART1, Some((GPIOA, 4)), &FROM_LINE, &TO_LINE);
 static BADGES: Serial = Serial::new(UART4, None, &FROM_BADGES, &TO_BADGES);
-/// Pulses, five bytes each: which wire, then when in microseconds.
-static PULSES: ByteRing<512> = ByteRing::new();
-/// Milliseconds since the start; wraps after 49 days.
-static MILLIS: AtomicU32 = AtomicU32::new(0);
+static PULSES: Pulses = Pulses::new();
 
 /// The board.
-pub struct L475 {
+pub struct Chip {
     emulated: bool,
-    /// Of the last look at the clock, and how often it had wrapped.
-    last_ms: u32,
-    wraps: u64,
+    uptime: Uptime,
 }
 
-impl L475 {
+impl Chip {
     /// From reset to a board whose interrupts run.
-    pub fn start() -> L475 {
-        let board = L475 { emulated: DBGMCU_IDCODE.read() & 0xFFF == 0, last_ms: 0, wraps: 0 };
+    pub fn start() -> Chip {
+        let board = Chip { emulated: DBGMCU_IDCODE.read() & 0xFFF == 0, uptime: Uptime::default() };
         board.start_clocks();
         board.set_up_pins();
         if !board.emulated {
             start_converter();
             start_watchdog();
         }
-        SYSTICK.at(4).write(TICKS_PER_MS - 1);
-        SYSTICK.at(8).write(0);
-        // Core clock, interrupt, on.
-        SYSTICK.at(0).write(0b111);
+        cortex::start_timer(CLOCK_HZ / 1_000);
         BADGES.open(CLOCK_HZ, BADGE_BAUD);
-        [IRQ_EXTI3, IRQ_USART1, IRQ_EXTI15_10, IRQ_UART4].into_iter().for_each(enable_interrupt);
+        [IRQ_EXTI3, IRQ_USART1, IRQ_EXTI15_10, IRQ_UART4].into_iter().for_each(cortex::enable_interrupt);
         board
     }
 
@@ -145,7 +140,7 @@ impl OutputPin for Output {
     }
 }
 
-impl Board for L475 {
+impl Board for Chip {
     type Flash = Memory;
     type Pin = Output;
 
@@ -168,10 +163,7 @@ impl Board for L475 {
     }
 
     fn now(&mut self) -> UptimeMs {
-        let now = MILLIS.load(Ordering::Relaxed);
-        self.wraps += u64::from(now < self.last_ms);
-        self.last_ms = now;
-        UptimeMs(self.wraps << 32 | u64::from(now))
+        UptimeMs(self.uptime.millis())
     }
 
     fn line_byte(&mut self) -> Option<u8> {
@@ -191,11 +183,7 @@ impl Board for L475 {
     }
 
     fn pulse(&mut self) -> Option<(bool, u64)> {
-        let bit = PULSES.pop()? != 0;
-        // A pulse is pushed whole, before the loop goes on.
-        let at = [PULSES.pop()?, PULSES.pop()?, PULSES.pop()?, PULSES.pop()?];
-        let ago_us = micros().wrapping_sub(u32::from_le_bytes(at));
-        Some((bit, (self.now().0 * 1_000).saturating_sub(u64::from(ago_us))))
+        PULSES.next(self.uptime.millis())
     }
 
     fn dropped(&self) -> u32 {
@@ -233,7 +221,8 @@ fn start_converter() {
     ADC_COMMON.at(0x08).change(0b11 << 16, 0b01 << 16);
     let control = ADC1.at(0x08);
     control.write(1 << 28);
-    cortex::wait_cycles(CLOCK_HZ / 1_000_000 * 25);
+    // The regulator needs 20 µs; reading a register takes two cycles of 16 MHz at least.
+    let _ = (0..200).fold(0, |seen, _| seen | control.read());
     control.write(1 << 28 | 1 << 31);
     let calibrated = (0..100_000).any(|_| control.read() & (1 << 31) == 0);
     if calibrated {
@@ -254,31 +243,14 @@ fn supply_mv() -> u16 {
     (ADC1.at(0x40).read() * 36_300 / 4_095) as u16
 }
 
-/// Since the start, on a clock that wraps after 71 minutes.
-fn micros() -> u32 {
-    cortex::uninterrupted(|| {
-        let left = SYSTICK.at(8).read();
-        // The counter may have begun anew while its interrupt waits.
-        let waits = ICSR.read() & (1 << 26) != 0 && left > TICKS_PER_MS / 2;
-        let millis = MILLIS.load(Ordering::Relaxed).wrapping_add(u32::from(waits));
-        millis.wrapping_mul(1_000).wrapping_add((TICKS_PER_MS - 1).saturating_sub(left) / (TICKS_PER_MS / 1_000))
-    })
-}
-
 fn note_pulses() {
     let pending = EXTI.at(0x14).read() & (D0 | D1);
     EXTI.at(0x14).write(pending);
-    for (line, bit) in [(D0, 0), (D1, 1)] {
+    for (line, on_d1) in [(D0, false), (D1, true)] {
         if pending & line != 0 {
-            PULSES.push(bit);
-            micros().to_le_bytes().into_iter().for_each(|byte| PULSES.push(byte));
+            PULSES.note(on_d1);
         }
     }
-}
-
-#[exception]
-fn SysTick() {
-    MILLIS.store(MILLIS.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
 }
 
 /// The interrupts of the chip, by their number.

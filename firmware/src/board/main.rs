@@ -12,14 +12,21 @@ mod cortex;
 #[cfg(feature = "l475")]
 mod l475;
 mod node;
+#[cfg(feature = "nrf52840")]
+mod nrf52840;
+mod pulses;
+mod register;
 
 use core::panic::PanicInfo;
 
+#[cfg(feature = "l475")]
+use l475 as chip;
+#[cfg(feature = "nrf52840")]
+use nrf52840 as chip;
+
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    #[cfg(feature = "l475")]
-    let board = l475::L475::start();
-    node::run(board)
+    node::run::<{ chip::JOURNAL_PAGES }, _>(chip::Chip::start())
 }
 
 /// Nothing here panics on purpose; if it does, a start is the way out, and the journal is as it was.

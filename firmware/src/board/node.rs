@@ -12,7 +12,7 @@ const QUIET_MS: u64 = 5;
 /// How often supply and housing are looked at, in milliseconds.
 const HEALTH_MS: u64 = 500;
 
-/// What a board gives. The flash holds the journal in its first `JOURNAL_PAGES` pages and the settings in the one after.
+/// What a board gives. The flash holds the journal in its first pages and the settings in the page after.
 pub trait Board {
     /// The chip's flash, as far as it is the reader's.
     type Flash: Flash;
@@ -47,16 +47,13 @@ pub trait Board {
     fn sleep(&mut self);
 }
 
-/// Pages of the journal.
-pub const JOURNAL_PAGES: usize = 128;
-
-/// Runs the reader. Without settings, or when the flash does not work, both lamps are on and the line is silent.
-pub fn run<B: Board>(mut board: B) -> ! {
+/// Runs the reader with a journal of this many pages. Without settings, or when the flash does not work, both lamps are on and the line is silent.
+pub fn run<const PAGES: usize, B: Board>(mut board: B) -> ! {
     let mut flash = board.flash();
     let [mut green, mut red, buzzer, relay] = board.outputs();
-    let reader = read_settings(&mut flash).and_then(|settings| {
+    let reader = read_settings(&mut flash, PAGES).and_then(|settings| {
         board.open_line(settings.baud);
-        start(settings, FlashRing::<_, JOURNAL_PAGES>::new(flash)).ok()
+        start(settings, FlashRing::<_, PAGES>::new(flash)).ok()
     });
     let Some(reader) = reader else {
         // Nothing can be done about a pin that does not obey.
@@ -96,14 +93,10 @@ pub fn run<B: Board>(mut board: B) -> ! {
     }
 }
 
-fn read_settings(flash: &mut impl Flash) -> Option<Settings> {
+fn read_settings<F: Flash>(flash: &mut F, page: usize) -> Option<Settings> {
     let mut bytes = [0; settings::LEN];
-    flash.read(JOURNAL_PAGES * page_size(flash), &mut bytes).ok()?;
+    flash.read(page * F::PAGE, &mut bytes).ok()?;
     Settings::decode(&bytes)
-}
-
-fn page_size<F: Flash>(_: &F) -> usize {
-    F::PAGE
 }
 
 fn start<S: Storage>(settings: Settings, storage: S) -> Result<Reader<S>, StorageError> {

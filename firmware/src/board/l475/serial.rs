@@ -1,8 +1,9 @@
 //! A serial port between two rings: interrupts fill the one and empty the other.
 
-use super::registers::{Block, Register, set_level};
+use super::registers::set_level;
 use crate::bytes::ByteRing;
 use crate::cortex;
+use crate::register::{Block, Register};
 
 const CR1: usize = 0x00;
 const CR3: usize = 0x08;
