@@ -4,6 +4,7 @@
 pub mod broker;
 pub mod client;
 pub mod disk;
+pub mod emulator;
 pub mod face;
 pub mod faults;
 pub mod gateway;

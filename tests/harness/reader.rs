@@ -357,7 +357,8 @@ impl RdmModule {
     }
 }
 
-fn rdm_frame(number: u32) -> Vec<u8> {
+/// What such a module sends for a card.
+pub fn rdm_frame(number: u32) -> Vec<u8> {
     let [a, b, c, d] = number.to_be_bytes();
     let version = 0x62;
     let checksum = version ^ a ^ b ^ c ^ d;

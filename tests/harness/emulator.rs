@@ -1,0 +1,192 @@
+//! The reader's real image in an emulator: its line on a pty or a socket, badges sent to its second port, lamps and relay
+//! read back, its flash in a file that outlives it. Killing the emulator is the power cut.
+
+mod image;
+mod probe;
+mod wire;
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use firmware::settings::Settings;
+
+pub use self::image::{Image, find};
+use self::probe::Probe;
+pub use self::wire::NoisyWire;
+use crate::reader::{Lamps, rdm_frame};
+
+const EMULATOR: &str = "qemu-system-arm";
+const MACHINE: &str = "b-l475e-iot01a";
+/// The chip's second bank.
+const FLASH_LEN: usize = 512 * 1024;
+/// Behind the journal's 128 pages of 2 KiB.
+const SETTINGS_AT: usize = 128 * 2048;
+
+/// Output register of port B, where the lamps are (RM0351, 8.5.6).
+const OUTPUTS: u32 = 0x4800_0414;
+
+/// What is missing to run the image here, if anything is.
+pub fn missing() -> Option<String> {
+    let machines = Command::new(EMULATOR).args(["-machine", "help"]).output();
+    match machines {
+        Err(error) => Some(format!("{EMULATOR} cannot be run ({error}); the Debian package has the same name")),
+        Ok(machines) if !String::from_utf8_lossy(&machines.stdout).contains(MACHINE) => {
+            Some(format!("this {EMULATOR} is too old: it does not know the board {MACHINE} (9.0 does)"))
+        }
+        Ok(_) => None,
+    }
+}
+
+/// How the gateway reaches the reader.
+#[derive(Clone, Debug)]
+pub enum Line {
+    /// The emulator makes a pty and a link to it.
+    Pty(PathBuf),
+    /// The emulator listens at this socket; a [`NoisyWire`] connects the gateway.
+    Socket(PathBuf),
+}
+
+/// One reader; without power at first.
+pub struct EmulatedReader {
+    image: PathBuf,
+    dir: PathBuf,
+    line: Line,
+    running: Option<Running>,
+}
+
+struct Running {
+    child: Child,
+    badges: UnixStream,
+    probe: Probe,
+}
+
+impl EmulatedReader {
+    /// A reader fresh from the bench, with its files in this directory.
+    pub fn new(image: &Path, dir: &Path, settings: Settings, line: Line) -> EmulatedReader {
+        let mut flash = vec![0xFF; FLASH_LEN];
+        let settings = settings.encode();
+        flash[SETTINGS_AT..SETTINGS_AT + settings.len()].copy_from_slice(&settings);
+        std::fs::write(dir.join("flash.bin"), flash).expect("the directory takes files");
+        EmulatedReader { image: image.to_owned(), dir: dir.to_owned(), line, running: None }
+    }
+
+    /// From no power to a running image, housing shut.
+    pub fn power_up(&mut self) {
+        assert!(self.running.is_none(), "it has power already");
+        let (badges, probe) = (self.dir.join("badges"), self.dir.join("probe"));
+        for socket in [&badges, &probe] {
+            // What an emulator that was killed has left.
+            let _ = std::fs::remove_file(socket);
+        }
+        let mut child = self.spawn();
+        let connected = probe::connect(&badges).and_then(|badges| Ok((badges, Probe::new(probe::connect(&probe)?)?)));
+        let (badges, mut probe) = connected.unwrap_or_else(|error| {
+            // It may be gone by itself; the reason is in its log.
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("the emulator does not come up: {error}\n{}", self.log())
+        });
+        probe.set_input("gpioc", 2, false);
+        self.running = Some(Running { child, badges, probe });
+    }
+
+    fn spawn(&self) -> Child {
+        let line = match &self.line {
+            Line::Pty(link) => {
+                let _ = std::fs::remove_file(link);
+                format!("pty,id=line,path={}", link.display())
+            }
+            Line::Socket(path) => {
+                let _ = std::fs::remove_file(path);
+                socket("line", path)
+            }
+        };
+        let flash = self.dir.join("flash.bin");
+        let log = std::fs::File::create(self.dir.join("emulator.log")).expect("the directory takes files");
+        Command::new(EMULATOR)
+            .args(["-machine", MACHINE, "-display", "none", "-monitor", "none", "-accel", "tcg"])
+            // About as fast as the chip; without it received bytes come at a tenth of the line's speed.
+            .args(["-icount", "shift=6,sleep=on", "-kernel"])
+            .arg(&self.image)
+            .args(["-chardev", &line, "-chardev", &socket("badges", &self.dir.join("badges"))])
+            .args(["-serial", "chardev:line", "-serial", "null", "-serial", "null", "-serial", "chardev:badges"])
+            .args(["-qtest", &format!("unix:{},server=on,wait=off", self.dir.join("probe").display())])
+            .args(["-qtest-log", "none", "-semihosting-config"])
+            .arg(format!("enable=on,target=native,arg=reader,arg={}", flash.display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{EMULATOR}: {error}"))
+    }
+
+    /// The power goes, between any two instructions.
+    pub fn power_cut(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            // Both cannot fail for a child that nobody has waited for.
+            let _ = running.child.kill();
+            let _ = running.child.wait();
+        }
+    }
+
+    /// A card comes near the module at the second port.
+    pub fn swipe(&mut self, badge: u32) {
+        self.running().badges.write_all(&rdm_frame(badge)).expect("the emulator takes bytes");
+    }
+
+    /// Lamps, buzzer and relay as the pins are now.
+    pub fn lamps(&mut self) -> Lamps {
+        let pins = self.running().probe.read(OUTPUTS);
+        let is_on = |pin: u32| pins & 1 << pin != 0;
+        Lamps { green: is_on(0), red: is_on(1), buzzer: is_on(2), relay: is_on(4) }
+    }
+
+    /// What is in the flash now.
+    pub fn flash(&self) -> Vec<u8> {
+        std::fs::read(self.dir.join("flash.bin")).expect("the flash's file is there")
+    }
+
+    /// Opens or shuts the housing.
+    pub fn set_housing(&mut self, open: bool) {
+        self.running().probe.set_input("gpioc", 2, open);
+    }
+
+    /// A number from a Wiegand keypad or reader: pulses on D0 and D1, 2 ms apart.
+    pub fn pulses(&mut self, bits: impl IntoIterator<Item = bool>) {
+        let probe = &mut self.running().probe;
+        for bit in bits {
+            let (port, pin) = if bit { ("gpioa", 3) } else { ("gpiod", 14) };
+            probe.set_input(port, pin, false);
+            probe.set_input(port, pin, true);
+            pause(Duration::from_millis(2));
+        }
+    }
+
+    fn running(&mut self) -> &mut Running {
+        self.running.as_mut().expect("the reader has power")
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("emulator.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for EmulatedReader {
+    fn drop(&mut self) {
+        self.power_cut();
+    }
+}
+
+fn socket(id: &str, path: &Path) -> String {
+    format!("socket,id={id},path={},server=on,wait=off", path.display())
+}
+
+/// Waits where no task can: between two pulses, for a socket to appear.
+fn pause(time: Duration) {
+    let (_keep, never) = std::sync::mpsc::channel::<()>();
+    // Nothing is ever sent.
+    let _ = never.recv_timeout(time);
+}

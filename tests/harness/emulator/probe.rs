@@ -1,0 +1,58 @@
+//! The emulator's test socket: registers read, pins driven.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use super::pause;
+
+/// Until a socket of a new emulator is there.
+const TRIES: u32 = 500;
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// Connects as soon as somebody listens.
+pub fn connect(path: &Path) -> io::Result<UnixStream> {
+    let mut tries = 0;
+    loop {
+        match UnixStream::connect(path) {
+            Err(error) if tries == TRIES => return Err(error),
+            Err(_) => tries += 1,
+            Ok(stream) => return Ok(stream),
+        }
+        pause(Duration::from_millis(10));
+    }
+}
+
+pub struct Probe {
+    to: UnixStream,
+    from: BufReader<UnixStream>,
+}
+
+impl Probe {
+    pub fn new(stream: UnixStream) -> io::Result<Probe> {
+        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+        Ok(Probe { to: stream.try_clone()?, from: BufReader::new(stream) })
+    }
+
+    /// A 32-bit register.
+    pub fn read(&mut self, address: u32) -> u32 {
+        let answer = self.ask(&format!("readl {address:#x}"));
+        let value = answer.trim_start_matches("0x");
+        u64::from_str_radix(value, 16).unwrap_or_else(|error| panic!("{answer}: {error}")) as u32
+    }
+
+    /// The level at an input pin.
+    pub fn set_input(&mut self, port: &str, pin: u8, high: bool) {
+        self.ask(&format!("set_irq_in /machine/soc/{port} unnamed-gpio-in {pin} {}", u8::from(high)));
+    }
+
+    fn ask(&mut self, question: &str) -> String {
+        let mut answer = String::new();
+        let asked = writeln!(self.to, "{question}").and_then(|()| self.from.read_line(&mut answer));
+        assert!(asked.is_ok(), "{question}: {asked:?}");
+        let answer = answer.trim();
+        let Some(rest) = answer.strip_prefix("OK") else { panic!("{question}: {answer}") };
+        rest.trim().to_owned()
+    }
+}

@@ -1,0 +1,77 @@
+//! A bad wire between the gateway's pty and the emulator's socket. It stays while either end comes and goes.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::pty::Pump;
+use crate::reader::WireFaults;
+
+/// Longer than a reader takes to answer.
+const ANSWER_LIMIT: Duration = Duration::from_millis(80);
+
+/// The wire; dropping it unplugs the gateway.
+pub struct NoisyWire {
+    pump: Pump,
+}
+
+impl NoisyWire {
+    /// From `link`, which the gateway opens, to the socket of the emulator.
+    pub fn start(link: &Path, socket: &Path, faults: WireFaults) -> io::Result<NoisyWire> {
+        let mut carrier = Carrier { socket: socket.to_owned(), stream: None, faults, pending: Vec::new() };
+        Ok(NoisyWire { pump: Pump::start(link, move |bytes| carrier.carry(bytes))? })
+    }
+
+    /// What the gateway opens.
+    pub fn path(&self) -> &Path {
+        self.pump.link()
+    }
+}
+
+struct Carrier {
+    socket: PathBuf,
+    stream: Option<UnixStream>,
+    faults: WireFaults,
+    pending: Vec<u8>,
+}
+
+impl Carrier {
+    /// Each whole frame to the reader, and its answer back, as far as they arrive.
+    fn carry(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut said = Vec::new();
+        for byte in bytes {
+            self.pending.push(*byte);
+            if *byte != 0 || self.pending.len() == 1 {
+                continue;
+            }
+            let Some(frame) = self.faults.pass(std::mem::take(&mut self.pending)) else { continue };
+            let Some(answer) = self.exchange(&frame) else { continue };
+            said.extend(self.faults.pass(answer).into_iter().flatten());
+        }
+        said
+    }
+
+    fn exchange(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
+        let stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => UnixStream::connect(&self.socket).ok()?,
+        };
+        stream.set_read_timeout(Some(ANSWER_LIMIT)).ok()?;
+        (&stream).write_all(frame).ok()?;
+        let mut answer = Vec::new();
+        let mut buffer = [0; 512];
+        let is_whole = |answer: &[u8]| answer.iter().rposition(|byte| *byte == 0).is_some_and(|end| end > 0);
+        while !is_whole(&answer) {
+            match (&stream).read(&mut buffer) {
+                // The emulator was killed.
+                Ok(0) => return None,
+                Ok(count) => answer.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => return None,
+            }
+        }
+        self.stream = Some(stream);
+        (!answer.is_empty()).then_some(answer)
+    }
+}
