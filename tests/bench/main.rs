@@ -309,19 +309,21 @@ async fn receipts(options: &Options) -> Outcome<()> {
     Ok(())
 }
 
-/// A backlog to a platform that takes one call of a kind a second, as the national one does.
+/// A backlog to a platform that takes one call of a kind a second, as the national one does; in the short form ten.
 async fn backlog(options: &Options) -> Outcome<()> {
     let site = InventedSite::new(WORKERS, TEAMS);
     let rules = Rules {
         general_contractor: site.employers[0].credit_code.clone(),
+        min_interval: Duration::from_millis(if options.short { 100 } else { 1_000 }),
         job_delay: Duration::ZERO,
         complete_workers: false,
         ..Rules::default()
     };
     let platform = ReferencePlatform::start(rules.clone()).await?;
+    let keys = format!("min_interval_ms = {}\nmissing_worker_fields = \"send\"\n", rules.min_interval.as_millis());
     let setup = terminals(Setup::new("bench-backlog").employers(&site.employers), options)
         .project_code(&rules.project_code)
-        .platform("bench", &platform.endpoint(), &rules.appid, &rules.secret, "missing_worker_fields = \"send\"\n");
+        .platform("bench", &platform.endpoint(), &rules.appid, &rules.secret, &keys);
     let mut gateway = setup.start().await;
     gateway.import_roster(&site.csv()).await;
     let load = load(options, &gateway, if options.short { 100 } else { 800 });
