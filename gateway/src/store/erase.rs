@@ -13,8 +13,8 @@
 //! signature <over all lines before this one, their line ends included, hexadecimal>
 //! ```
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
@@ -22,7 +22,7 @@ use jiff::civil::Date;
 use super::keyring::Keyring;
 use super::keyring::master::MasterFile;
 use super::ledger::check;
-use super::ledger::segment::sync_dir;
+use super::ledger::segment::{sync_dir, write_whole};
 use super::shared::Paths;
 
 /// While the deletion goes on.
@@ -55,12 +55,7 @@ pub fn certify(dir: &Path, keyring: &Keyring, occasion: &Occasion) -> io::Result
         hex::encode(keyring.public_key()),
     );
     let signature = hex::encode(keyring.sign(text.as_bytes()));
-    let new = dir.join("erasing.new");
-    let mut file = File::create(&new)?;
-    writeln!(file, "{text}signature {signature}")?;
-    file.sync_all()?;
-    fs::rename(&new, dir.join(UNFINISHED))?;
-    sync_dir(dir)
+    write_whole(&dir.join(UNFINISHED), format!("{text}signature {signature}\n").as_bytes())
 }
 
 /// Deletes everything that the gateway has stored here, and the key `master` if it lies here. The keys go first: without

@@ -7,11 +7,11 @@
 //!                      4       CRC-32C over all bytes before it
 //! ```
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::ledger::segment::sync_dir;
+use super::ledger::segment::{sync_dir, write_whole};
 use crate::punch::Gap;
 
 const FORMAT: u8 = 1;
@@ -40,12 +40,7 @@ pub fn note(dir: &Path, name: &str, gap: &Gap) -> io::Result<()> {
     if path.exists() {
         return sync_dir(dir);
     }
-    let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
-    file.write_all(&encode(gap))?;
-    file.sync_all()?;
-    fs::rename(&new, &path)?;
-    sync_dir(dir)
+    write_whole(&path, &encode(gap))
 }
 
 /// What is owed. A file that cannot be read stays where it is.

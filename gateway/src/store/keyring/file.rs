@@ -11,8 +11,8 @@
 //!   52+n    4  CRC-32C          over all bytes before it
 //! ```
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::master::{MasterError, MasterFile, Secret};
 use super::{Key, Keyring, random};
-use crate::store::ledger::segment::sync_dir;
+use crate::store::ledger::segment::{sync_dir, write_whole};
 
 const MAGIC: &[u8; 8] = b"AXKEYS01";
 const HEAD: usize = 28;
@@ -186,7 +186,7 @@ pub fn write(dir: &Path, secret: &Secret, opened: &Opened) -> Result<(), Keyring
     let bytes = wrapped(secret, opened);
     for name in COPIES {
         let path = dir.join(name);
-        replace(&path, &bytes).map_err(|source| KeyringError::Io { path, source })?;
+        write_whole(&path, &bytes).map_err(|source| KeyringError::Io { path, source })?;
     }
     Ok(())
 }
@@ -225,15 +225,6 @@ fn wrapped(secret: &Secret, Opened { keyring, generation, .. }: &Opened) -> Vec<
     let crc = crc32c::crc32c(&bytes);
     bytes.extend_from_slice(&crc.to_le_bytes());
     bytes
-}
-
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
 fn set_aside(dir: &Path, stamp: &str) -> Result<(), KeyringError> {

@@ -19,7 +19,7 @@
 //! A file appears under its final name only when its header is on disk, so a segment without a good header is damage.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -251,6 +251,16 @@ pub fn remove_unfinished(dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes a file durable, whole or not at all under its name; it takes the place of one that is there.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
 /// Makes the names in a directory durable.
