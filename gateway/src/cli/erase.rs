@@ -4,11 +4,10 @@ use gateway::clock::Clock;
 use gateway::config::Config;
 use gateway::store::erase::{self, Occasion};
 use gateway::store::keyring::file;
-use gateway::store::{self, OpenError};
 use jiff::Timestamp;
 
 use super::exit::{Exit, Failure, of_io};
-use super::key::{exit_of, exit_of_keyring};
+use super::key::{self, exit_of_keyring};
 
 /// Erases the configured data directory, if its time has come.
 pub fn run(config: &Config) -> Result<String, Failure> {
@@ -23,10 +22,7 @@ pub fn run(config: &Config) -> Result<String, Failure> {
         return Err(Failure::new(Exit::Data, text));
     }
     let dir = &config.data_dir;
-    let _lock = store::lock(dir).map_err(|error| {
-        let hint = if matches!(error, OpenError::Locked { .. }) { "; stop the gateway first" } else { "" };
-        Failure::new(exit_of(&error), format!("{error}{hint}"))
-    })?;
+    let _lock = key::lock(config)?;
     let failed = |error: std::io::Error| Failure::new(of_io(&error, Exit::Io), format!("{}: {error}", dir.display()));
     if !erase::is_unfinished(dir) {
         let keys = file::existing(dir, &config.store.key)
@@ -35,9 +31,9 @@ pub fn run(config: &Config) -> Result<String, Failure> {
         erase::certify(dir, &keys.keyring, &Occasion { project, kept_until, today }).map_err(failed)?;
     }
     let certificate = erase::erase(dir, &config.store.key, today).map_err(failed)?;
-    let key = match config.store.key.path.exists() {
+    let key_left = match config.store.key.path.exists() {
         true => format!("\nThe key {} is not in it: delete it too", config.store.key.path.display()),
         false => String::new(),
     };
-    Ok(format!("{}: erased; {} says what there was{key}", dir.display(), certificate.display()))
+    Ok(format!("{}: erased; {} says what there was{key_left}", dir.display(), certificate.display()))
 }

@@ -1,5 +1,6 @@
 //! `key rotate` and `key change`: the keys that seal the data, while the gateway stands still.
 
+use std::fs::File;
 use std::path::Path;
 
 use gateway::config::Config;
@@ -32,12 +33,17 @@ pub fn change(config: &Config, new: &Path) -> Result<String, Failure> {
     ))
 }
 
-/// Holds the store's lock, so that no gateway runs meanwhile.
-fn with_keyring<T>(config: &Config, work: impl FnOnce(&mut Opened) -> Result<T, KeyringError>) -> Result<T, Failure> {
-    let _lock = store::lock(&config.data_dir).map_err(|error| {
+/// Keeps every gateway from the data directory while the file is held.
+pub fn lock(config: &Config) -> Result<File, Failure> {
+    store::lock(&config.data_dir).map_err(|error| {
         let hint = if matches!(error, OpenError::Locked { .. }) { "; stop the gateway first" } else { "" };
         Failure::new(exit_of(&error), format!("{error}{hint}"))
-    })?;
+    })
+}
+
+/// Holds the store's lock, so that no gateway runs meanwhile.
+fn with_keyring<T>(config: &Config, work: impl FnOnce(&mut Opened) -> Result<T, KeyringError>) -> Result<T, Failure> {
+    let _lock = lock(config)?;
     let mut opened = file::existing(&config.data_dir, &config.store.key).map_err(failure)?;
     work(&mut opened).map_err(failure)
 }
