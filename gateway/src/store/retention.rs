@@ -5,6 +5,7 @@
 //! goes when nobody waits for its punch any more and no newer fact speaks of it, otherwise that fact comes by later.
 //! What went is itself a fact, which says how far the walk has come.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::PathBuf;
@@ -161,7 +162,10 @@ impl Keeper {
             Some(next) => next,
             None => segment_of(&self.shared.paths.ledger, self.through.0 + 1)?,
         };
-        let in_use: HashSet<PhotoHash> = self.view.workers().iter().filter_map(|worker| worker.photo).collect();
+        // Most walks find nothing, and a roster has to be unsealed.
+        let in_use = LazyCell::new(|| -> HashSet<PhotoHash> {
+            self.view.workers().iter().filter_map(|worker| worker.photo).collect()
+        });
         let mut walk = Walk::new(&self.shared.paths.ledger, from, Some(self.shared.durable().0));
         while let Some(item) = walk.next_item()? {
             let Item::Fact(frame) = item else { continue };
