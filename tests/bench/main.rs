@@ -267,6 +267,38 @@ async fn large_gateway(mut gateway: GatewayProcess) {
     gateway.terminate().await;
 }
 
+/// A gateway whose platform knows every worker, and the load that is to be measured.
+struct Registered {
+    gateway: GatewayProcess,
+    platform: ReferencePlatform,
+    load: Load,
+    /// Punches that the platform has already.
+    registered: u64,
+}
+
+/// One earlier punch of each worker, so that everybody is registered before the measured punches come.
+async fn register(
+    options: &Options,
+    site: &InventedSite,
+    rules: &Rules,
+    keys: &str,
+    punches: usize,
+) -> Outcome<Registered> {
+    let platform = ReferencePlatform::start(rules.clone()).await?;
+    let setup = terminals(Setup::new("bench-platform").employers(&site.employers), options)
+        .project_code(&rules.project_code)
+        .platform("bench", &platform.endpoint(), &rules.appid, &rules.secret, keys);
+    let gateway = setup.start().await;
+    gateway.import_roster(&site.csv()).await;
+    let load = load(options, &gateway, punches);
+    let mut first = load.clone();
+    first.serials.truncate(1);
+    (first.records_per_terminal, first.rounds_before_now) = (WORKERS, load.rounds_before_now + 10);
+    let registered = first.push().await.punches as u64;
+    confirmed(&gateway, registered).await;
+    Ok(Registered { gateway, platform, load, registered })
+}
+
 /// From MQTT to the platform's receipt, to a platform without a rate rule that works at once.
 async fn receipts(options: &Options) -> Outcome<()> {
     let site = InventedSite::new(WORKERS, TEAMS);
@@ -277,21 +309,8 @@ async fn receipts(options: &Options) -> Outcome<()> {
         complete_workers: false,
         ..Rules::default()
     };
-    let platform = ReferencePlatform::start(rules.clone()).await?;
-    let setup = terminals(Setup::new("bench-receipts").employers(&site.employers), options)
-        .project_code(&rules.project_code)
-        .platform("bench", &platform.endpoint(), &rules.appid, &rules.secret, WITHOUT_WAITS);
-    let mut gateway = setup.start().await;
-    gateway.import_roster(&site.csv()).await;
-
-    // One earlier punch of each worker, so that everybody is registered before the measured punches come.
-    let load = load(options, &gateway, options.receipts);
-    let mut first = load.clone();
-    first.serials.truncate(1);
-    (first.records_per_terminal, first.rounds_before_now) = (WORKERS, load.rounds_before_now + 10);
-    let registered = first.push().await.punches as u64;
-    confirmed(&gateway, registered).await;
-
+    let Registered { mut gateway, platform, load, registered } =
+        register(options, &site, &rules, WITHOUT_WAITS, options.receipts).await?;
     let (clock, before) = (Clock::system(), gateway.vitals());
     let began = clock.instant();
     let pushed = load.push().await;
@@ -319,19 +338,10 @@ async fn backlog(options: &Options) -> Outcome<()> {
         complete_workers: false,
         ..Rules::default()
     };
-    let platform = ReferencePlatform::start(rules.clone()).await?;
     let keys = format!("min_interval_ms = {}\nmissing_worker_fields = \"send\"\n", rules.min_interval.as_millis());
-    let setup = terminals(Setup::new("bench-backlog").employers(&site.employers), options)
-        .project_code(&rules.project_code)
-        .platform("bench", &platform.endpoint(), &rules.appid, &rules.secret, &keys);
-    let mut gateway = setup.start().await;
-    gateway.import_roster(&site.csv()).await;
-    let load = load(options, &gateway, if options.short { 100 } else { 800 });
-    let mut first = load.clone();
-    first.serials.truncate(1);
-    (first.records_per_terminal, first.rounds_before_now) = (WORKERS, load.rounds_before_now + 10);
-    let registered = first.push().await.punches as u64;
-    confirmed(&gateway, registered).await;
+    let punches = if options.short { 100 } else { 800 };
+    let Registered { mut gateway, platform, load, registered } =
+        register(options, &site, &rules, &keys, punches).await?;
     let waiting = load.push().await.punches as u64;
 
     // The first receipts come when everything is under way.
