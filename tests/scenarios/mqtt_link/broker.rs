@@ -130,7 +130,7 @@ async fn what_was_not_stored_is_not_acknowledged_to_the_broker_and_comes_again()
     let mut client = Client::new(broker.address(), "1306612", None);
     client.connect().await.unwrap();
     // A greeting that comes before the gateway has subscribed reaches nobody.
-    while !first.context.ops.board.terminals()[0].online {
+    while !first.context.ops.board.terminals().iter().any(|terminal| terminal.online) {
         client.publish("mqtt/face/basic", r#"{"operator":"Online","info":{"facesluiceId":"1306612"}}"#).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
