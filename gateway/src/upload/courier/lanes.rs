@@ -2,6 +2,9 @@
 //!
 //! Platforms allow one call per method at a time and one per interval; different methods run beside each other. A lane
 //! keeps that rule, slows down when told to, and backs off while the platform does not answer.
+//!
+//! The platform counts from when a call arrived there, which nobody here sees: between its first byte and its answer.
+//! A call that took longer than calls of its method take may have arrived as much later, and the next one waits for it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -36,6 +39,8 @@ struct Lane {
     failures: u32,
     /// How often the interval is doubled.
     slowness: u32,
+    /// What a call takes when nothing holds it up on its way.
+    usual: Option<Duration>,
 }
 
 /// How a call went, as far as its lane cares.
@@ -52,8 +57,8 @@ pub enum Went {
 impl Lanes {
     /// After a start nobody knows when the last request left, so every lane first waits one interval.
     pub fn new(now: Instant, interval: Duration, seed: u64) -> Lanes {
-        let free_at = now + guarded(interval);
-        let lane = || Lane { busy: false, free_at, again_at: now, failures: 0, slowness: 0 };
+        let free_at = now + guarded(interval, Duration::ZERO);
+        let lane = || Lane { busy: false, free_at, again_at: now, failures: 0, slowness: 0, usual: None };
         Lanes { lanes: Method::ALL.into_iter().map(|method| (method, lane())).collect(), interval, dice: seed | 1 }
     }
 
@@ -91,8 +96,11 @@ impl Lanes {
                 lane.again_at = now + interval.max(FIRST_BACKOFF) * 2_u32.pow(lane.slowness - 1);
             }
         }
-        let spacing = guarded(interval * 2_u32.pow(lane.slowness));
-        lane.free_at = sent.map_or(lane.free_at, |sent| now.max(sent + spacing));
+        if let Some(sent) = sent {
+            let held_up = if went == Went::Badly { Duration::ZERO } else { lane.held_up(now - sent) };
+            let spacing = guarded(interval * 2_u32.pow(lane.slowness), held_up);
+            lane.free_at = now.max(sent + spacing);
+        }
         if went == Went::Well {
             self.wake_others(now);
         }
@@ -133,8 +141,20 @@ impl Lanes {
     }
 }
 
-fn guarded(interval: Duration) -> Duration {
-    if interval.is_zero() { interval } else { interval + GUARD }
+impl Lane {
+    /// How much longer than usual an answered call took.
+    fn held_up(&mut self, took: Duration) -> Duration {
+        let usual = self.usual.map_or(took, |usual| usual.min(took));
+        let longer = took - usual;
+        // A way that has become longer for good is the usual one after a while.
+        self.usual = Some(usual + longer / 8);
+        longer
+    }
+}
+
+/// The time from one call's first byte to the next one's, when the first may have been held up for so long.
+fn guarded(interval: Duration, held_up: Duration) -> Duration {
+    if interval.is_zero() { interval } else { interval + GUARD + held_up }
 }
 
 /// 1 s, 2 s, 4 s … up to 15 minutes, each up to half longer, so that sites do not return all at once.
@@ -175,11 +195,48 @@ mod tests {
         lanes.release(Method::AddTeam, Some(now), now + SECOND / 10, Went::Well);
         assert!(!lanes.is_free(Method::AddTeam, now + SECOND));
         assert!(lanes.is_free(Method::AddTeam, now + SECOND + GUARD));
+    }
 
-        let late = now + 10 * SECOND;
-        lanes.take(Method::AddTeam);
-        lanes.release(Method::AddTeam, Some(now + SECOND + GUARD), late, Went::Well);
-        assert!(lanes.is_free(Method::AddTeam, late), "the interval was over before the answer came");
+    #[test]
+    fn a_platform_that_always_takes_long_is_called_as_soon_as_it_has_answered() {
+        let mut now = start() + 2 * SECOND;
+        let mut lanes = Lanes::new(start(), SECOND, 7);
+        for _ in 0..5 {
+            lanes.take(Method::AddTeam);
+            now += 10 * SECOND;
+            lanes.release(Method::AddTeam, Some(now - 10 * SECOND), now, Went::Well);
+            assert!(lanes.is_free(Method::AddTeam, now), "the interval was over before the answer came");
+        }
+    }
+
+    #[test]
+    fn after_a_call_that_was_held_up_on_its_way_the_interval_is_still_kept_there() {
+        let mut now = start() + 2 * SECOND;
+        let mut lanes = Lanes::new(start(), SECOND, 7);
+        let usual = SECOND / 10;
+        for took in [usual, usual + SECOND / 2, usual, usual + 3 * SECOND] {
+            lanes.take(Method::AddTeam);
+            let answered = now + took;
+            lanes.release(Method::AddTeam, Some(now), answered, Went::Well);
+            // It was there just before its answer left, and the next one may be as fast as any.
+            let arrived = answered - usual;
+            assert!(!lanes.is_free(Method::AddTeam, arrived + SECOND), "{took:?}");
+            now = answered + 2 * SECOND;
+            assert!(lanes.is_free(Method::AddTeam, now));
+        }
+    }
+
+    #[test]
+    fn a_way_that_became_longer_costs_little_after_a_while() {
+        let mut now = start() + 2 * SECOND;
+        let mut lanes = Lanes::new(start(), SECOND, 7);
+        for took in std::iter::once(SECOND / 10).chain([SECOND / 2; 30]) {
+            lanes.take(Method::AddTeam);
+            lanes.release(Method::AddTeam, Some(now), now + took, Went::Well);
+            now += 3 * SECOND;
+        }
+        let sent = now - 3 * SECOND;
+        assert!(lanes.is_free(Method::AddTeam, sent + SECOND + GUARD + SECOND / 50));
     }
 
     #[test]
