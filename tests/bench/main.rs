@@ -48,6 +48,8 @@ struct Options {
 enum Part {
     /// The whole gateway: start, memory, from MQTT to the platform's receipt.
     Gateway,
+    /// Of the whole gateway only the way to the platform: receipts without a rate rule, and a backlog under one.
+    Upload,
     /// The store beside the raw disk, sled and SQLite.
     Durable,
     /// Bytes, time to open, memory and questions at growing numbers of punches.
@@ -86,6 +88,7 @@ async fn main() -> Outcome<()> {
             history_part(if options.short { 1_000 } else { 1_000_000 }).await
         }
         Some(Part::Gateway) => gateway_part(&options).await,
+        Some(Part::Upload) => upload_part(&options).await,
         Some(Part::Durable) => durable_part(&options).await,
         Some(Part::History { up_to }) => history_part(up_to).await,
         Some(Part::Probe { dir, punches }) => history::probe(&dir, punches).await,
@@ -99,6 +102,10 @@ async fn gateway_part(options: &Options) -> Outcome<()> {
     slowly(options, &gateway).await;
     let gateway = intake(options, gateway).await?;
     large_gateway(gateway).await;
+    upload_part(options).await
+}
+
+async fn upload_part(options: &Options) -> Outcome<()> {
     receipts(options).await?;
     backlog(options).await
 }

@@ -38,6 +38,8 @@ pub struct Shell {
     profile: Arc<Profile>,
     calls: JoinSet<(CallId, Outcome)>,
     facts: broadcast::Receiver<Arc<Recorded>>,
+    /// The last change of the roster that is known here.
+    roster: Seq,
     /// Places of our own `Requeued` steps that have not come back by subscription.
     own: BTreeSet<Seq>,
     last_stored: Seq,
@@ -51,7 +53,7 @@ impl Shell {
         let Task { platform, employers, utc_offset, store, clock, ops } = task;
         let facts = store.subscribe();
         let name = platform.name.clone();
-        let restored = store.read(move |view| restored(view, &name)).await;
+        let (roster, restored) = store.read(move |view| (view.roster_version(), restored(view, &name))).await;
         let status = Status::new(platform.name.clone(), profile.name(), ops);
         let seed = u64::from_be_bytes(rand::random());
         let settings = Settings { platform: platform.clone(), employers, utc_offset, seed };
@@ -67,6 +69,7 @@ impl Shell {
             profile,
             calls: JoinSet::new(),
             facts,
+            roster,
             own: BTreeSet::new(),
             last_stored: Seq(0),
             status,
@@ -201,7 +204,7 @@ impl Shell {
                 Ok(recorded) => cares |= self.hear(&recorded),
                 Err(RecvError::Lagged(missed)) => {
                     tracing::debug!(missed, "facts came faster than they were read; reading the view again");
-                    self.read_everything().await;
+                    self.read_again().await;
                     cares = true;
                 }
                 Err(RecvError::Closed) => {
@@ -217,9 +220,18 @@ impl Shell {
         }
     }
 
-    async fn read_everything(&mut self) {
-        let name = self.platform.name.clone();
-        let (workers, registrations) = self.store.read(move |view| (view.workers(), view.registrations(&name))).await;
+    /// The view shows a fact before anybody is told of it: a change of the roster that went by unseen is there.
+    async fn read_again(&mut self) {
+        let (name, known) = (self.platform.name.clone(), self.roster);
+        let (roster, workers, registrations) = self
+            .store
+            .read(move |view| {
+                let roster = view.roster_version();
+                let workers = if roster > known { view.workers() } else { Vec::new() };
+                (roster, workers, view.registrations(&name))
+            })
+            .await;
+        self.roster = self.roster.max(roster);
         self.courier.handle_missed(self.now(), workers, &registrations);
     }
 
@@ -235,6 +247,7 @@ impl Shell {
                 true
             }
             Fact::Worker(worker) => {
+                self.roster = self.roster.max(recorded.seq);
                 self.courier.handle_worker(self.now(), worker.clone());
                 true
             }

@@ -43,6 +43,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Infallible> {
     let facts = store.subscribe();
+    let roster = store.read(|view| view.roster_version()).await;
     let clock_was_right = clock.is_trustworthy();
     let held = Some(Seq(0));
     let mut judge = Judge {
@@ -51,6 +52,7 @@ pub async fn run(
         clock,
         ops,
         facts,
+        roster,
         new: true,
         held,
         held_again: false,
@@ -70,6 +72,8 @@ struct Judge {
     clock: Clock,
     ops: Ops,
     facts: Receiver<Arc<Recorded>>,
+    /// The last change of the roster that is known here.
+    roster: Seq,
     /// There may be punches without a judgement.
     new: bool,
     /// Held punches after this place are to be judged again.
@@ -117,7 +121,7 @@ impl Judge {
 
     /// One page of work, or a wait until there is some.
     async fn step(&mut self) -> Result<(), AppendError> {
-        self.drain();
+        self.drain().await;
         if self.new {
             return self.judge_new().await;
         }
@@ -240,28 +244,29 @@ impl Judge {
             () = clock_pause => return self.look_at_clock(),
         };
         match fact {
-            Ok(recorded) => self.notice(&recorded.fact),
-            Err(RecvError::Lagged(_)) => self.suspect_everything(),
+            Ok(recorded) => self.notice(&recorded),
+            Err(RecvError::Lagged(_)) => self.look_again().await,
             // The store is closing; the order to stop follows.
             Err(RecvError::Closed) => tokio::time::sleep(LONGEST_PAUSE).await,
         }
     }
 
     /// Takes what has been recorded meanwhile, without waiting.
-    fn drain(&mut self) {
+    async fn drain(&mut self) {
         loop {
             match self.facts.try_recv() {
-                Ok(recorded) => self.notice(&recorded.fact),
-                Err(TryRecvError::Lagged(_)) => self.suspect_everything(),
+                Ok(recorded) => self.notice(&recorded),
+                Err(TryRecvError::Lagged(_)) => self.look_again().await,
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }
         }
     }
 
-    fn notice(&mut self, fact: &Fact) {
-        match fact {
+    fn notice(&mut self, recorded: &Recorded) {
+        match &recorded.fact {
             Fact::Punch(_) => self.new = true,
             Fact::Worker(worker) => {
+                self.roster = self.roster.max(recorded.seq);
                 self.judge_all_held();
                 self.changed.insert(worker.worker_id.clone(), Reach::default());
             }
@@ -278,11 +283,17 @@ impl Judge {
         }
     }
 
-    /// Some facts went by unseen; any of them may have been a punch or a change of the roster.
-    fn suspect_everything(&mut self) {
+    /// Some facts went by unseen; any of them may have been a punch, and whether one was a change of the roster the view
+    /// tells, which shows a fact before anybody is told of it. Punches go by in their thousands, and to look through all
+    /// rejections for each thousand would take longer than to judge them.
+    async fn look_again(&mut self) {
         self.new = true;
-        self.judge_all_held();
-        self.any_changed = true;
+        let roster = self.store.read(|view| view.roster_version()).await;
+        if roster > self.roster {
+            self.roster = roster;
+            self.judge_all_held();
+            self.any_changed = true;
+        }
     }
 
     fn judge_all_held(&mut self) {

@@ -49,11 +49,6 @@ impl Merged {
         self.live.punch(seq)
     }
 
-    /// The row of a punch that is not live.
-    pub fn archived_punch(&self, seq: Seq) -> Answer<Option<Arc<PunchEntry>>> {
-        Ok(self.runs.row(seq)?.map(|archived| Arc::new(archived.entry)))
-    }
-
     pub fn entry(&self, seq: Seq) -> Answer<Option<Arc<PunchEntry>>> {
         self.entries().get(seq)
     }

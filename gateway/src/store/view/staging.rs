@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::engine::ViewError;
+use super::history::run::Archived;
 use super::keys::{self, Key};
 use super::live::{cost, punch_cost};
 use super::merged::Merged;
@@ -24,12 +25,21 @@ pub struct Staging {
     writes: Writes,
     punches: Punches,
     ids: BTreeMap<PunchId, Seq>,
+    /// Rows of a run that were read last: what is sent together often lies together.
+    archived: Vec<Archived>,
     bytes: usize,
 }
 
 impl Staging {
     pub fn new(base: Merged) -> Staging {
-        Staging { base, writes: Writes::new(), punches: Punches::new(), ids: BTreeMap::new(), bytes: 0 }
+        Staging {
+            base,
+            writes: Writes::new(),
+            punches: Punches::new(),
+            ids: BTreeMap::new(),
+            archived: Vec::new(),
+            bytes: 0,
+        }
     }
 
     pub fn base(&self) -> &Merged {
@@ -82,14 +92,6 @@ impl Staging {
         }
     }
 
-    /// The row of a punch as it is now.
-    fn punch(&self, seq: Seq) -> Result<Option<Arc<PunchEntry>>, ViewError> {
-        match self.newer(seq)? {
-            Some(punch) => Ok(Some(punch)),
-            None => self.base.archived_punch(seq),
-        }
-    }
-
     /// The row of a punch, when it is live.
     fn newer(&self, seq: Seq) -> Result<Option<Arc<PunchEntry>>, ViewError> {
         match self.punches.get(&seq) {
@@ -102,9 +104,21 @@ impl Staging {
     pub fn take_punch(&mut self, seq: Seq) -> Result<Option<PunchEntry>, ViewError> {
         let punch = match self.punches.get_mut(&seq).and_then(Option::take) {
             Some(staged) => Some(staged),
-            None => self.punch(seq)?,
+            None => self.newer(seq)?,
         };
-        Ok(punch.map(Arc::unwrap_or_clone))
+        match punch {
+            Some(punch) => Ok(Some(Arc::unwrap_or_clone(punch))),
+            None => self.archived(seq),
+        }
+    }
+
+    /// The row of a punch that is not live.
+    fn archived(&mut self, seq: Seq) -> Result<Option<PunchEntry>, ViewError> {
+        let place = |rows: &[Archived]| rows.binary_search_by_key(&seq, Archived::seq);
+        if place(&self.archived).is_err() {
+            self.archived = self.base.runs.rows_near(seq)?;
+        }
+        Ok(place(&self.archived).ok().map(|index| self.archived[index].entry.clone()))
     }
 
     /// Writes the row of a punch. It counts as a change of its run when it is the first since that was made.

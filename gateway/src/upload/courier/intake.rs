@@ -67,7 +67,8 @@ impl Courier {
         self.window.announce(punch);
     }
 
-    /// Facts may have been missed: the whole roster and the registrations as they are now. The outbox is read again.
+    /// Facts may have been missed: the roster, when it may have changed, and the registrations as they are now. The outbox
+    /// is read again.
     pub fn handle_missed(&mut self, now: Now, workers: Vec<Worker>, registrations: &[(Subject, UploadRow)]) {
         self.window.read_again();
         for worker in workers {
@@ -78,7 +79,7 @@ impl Courier {
         let queued = |subject: &Subject| {
             registrations.iter().any(|(other, row)| other == subject && row.state == UploadState::Queued)
         };
-        let refused = self.registry.all().filter(|(_, one)| matches!(one.standing, Standing::Refused { .. }));
+        let refused = self.registry.all().filter(|(_, one)| one.standing.is_refused());
         let reopened: Vec<Subject> = refused.map(|(subject, _)| subject.clone()).filter(queued).collect();
         for subject in reopened {
             self.open_again(&subject);
@@ -147,7 +148,7 @@ impl Courier {
         if let Some(retry) = self.registry.retry_mut(subject) {
             *retry = Retry::default();
         }
-        matches!(standing, Standing::Refused { .. })
+        standing.is_refused()
     }
 
     /// Takes a subject out of a job whose outcome is unknown; false when the job is still under way.

@@ -214,9 +214,14 @@ impl Courier {
 
     /// What to read from the store. All steps polled before are stored and visible there first.
     pub fn poll_read(&mut self, now: Now) -> Option<Read> {
-        let sendable = self.window.queues().filter(|(worker, _)| self.is_ready(worker)).map(|(_, queue)| queue.len());
-        let sendable = sendable.sum();
-        self.window.poll_read(now.instant, sendable)
+        let is_short = self.window.may_read_on() && self.is_short();
+        self.window.poll_read(now.instant, is_short)
+    }
+
+    /// Whether so few punches of the window could be sent that more should be read.
+    fn is_short(&self) -> bool {
+        let ready = self.window.queues().filter(|(worker, _)| self.is_ready(worker));
+        ready.flat_map(|(_, queue)| queue).take(window::LOW).count() < window::LOW
     }
 
     /// The next request that may leave now.

@@ -13,7 +13,7 @@ use crate::punch::{JobId, PunchId, Seq, WorkerId};
 use crate::store::Outgoing;
 
 /// Pages are read while fewer punches than this can be sent.
-const LOW: usize = 1_000;
+pub const LOW: usize = 1_000;
 /// No more than this are kept, whatever they wait for.
 const FULL: usize = 6_000;
 /// Rows per page.
@@ -133,12 +133,18 @@ impl Window {
         self.at_end = false;
     }
 
-    /// What to read now. `sendable` is how many punches here could be sent.
-    pub fn poll_read(&mut self, now: Instant, sendable: usize) -> Option<Read> {
+    /// Whether there is more of the outbox to read, and room for it.
+    pub fn may_read_on(&self) -> bool {
+        !self.at_end && self.len() < FULL
+    }
+
+    /// What to read now. `is_short`: fewer than [`LOW`] of the punches here could be sent; asked for only while the window
+    /// [may read on](Window::may_read_on).
+    pub fn poll_read(&mut self, now: Instant, is_short: bool) -> Option<Read> {
         if !self.announced.is_empty() {
             return Some(Read::Punches(self.announced.iter().copied().take(PAGE).collect()));
         }
-        if !self.at_end && sendable < LOW && self.len() < FULL {
+        if self.may_read_on() && is_short {
             return Some(Read::Outbox { after: self.cursor, limit: PAGE, sweep: false });
         }
         if self.at_end || self.lifted.is_empty() || self.len() >= FULL {

@@ -70,6 +70,17 @@ impl Runs {
         }
     }
 
+    /// The rows around one punch, oldest first.
+    pub fn rows_near(&self, seq: Seq) -> Answer<Vec<Archived>> {
+        match self.run_of(seq) {
+            Some(run) => {
+                let reader = run.reader()?;
+                reader.read_block(reader.block_from(seq))
+            }
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// The rows of the latest punches, at least so many when there are.
     pub fn latest(&self, count: usize) -> Answer<Vec<Archived>> {
         let mut latest = Vec::new();

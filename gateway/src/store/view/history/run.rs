@@ -158,10 +158,7 @@ pub struct Reader<'r> {
 impl Reader<'_> {
     /// The row of one punch.
     pub fn row(&mut self, seq: Seq) -> Answer<Option<Archived>> {
-        let Some(distance) = distance(&self.run.head, seq) else { return Ok(None) };
-        let after = self.run.head.blocks.partition_point(|(first, _)| *first <= distance);
-        let Some(index) = after.checked_sub(1) else { return Ok(None) };
-        let block = self.block(index)?;
+        let block = self.block(self.block_from(seq))?;
         let found = block.binary_search_by_key(&seq, Archived::seq).ok();
         Ok(found.map(|index| block[index].clone()))
     }
@@ -180,7 +177,7 @@ impl Reader<'_> {
         Ok(rows)
     }
 
-    fn read_block(&self, index: usize) -> Answer<Vec<Archived>> {
+    pub fn read_block(&self, index: usize) -> Answer<Vec<Archived>> {
         let head = &self.run.head;
         let Some((_, at)) = head.blocks.get(index) else { return Ok(Vec::new()) };
         let end = head.blocks.get(index + 1).map_or(head.rows_end, |(_, at)| *at);

@@ -39,6 +39,12 @@ pub enum Standing {
     },
 }
 
+impl Standing {
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Standing::Refused { .. })
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Registration {
     pub standing: Standing,
@@ -80,6 +86,8 @@ pub struct Registry {
     registrations: BTreeMap<Subject, Registration>,
     /// Those `Open` or `Held`, so that nothing is searched when all is settled.
     unsettled: BTreeSet<Subject>,
+    /// How many the platform refused.
+    refused: usize,
     /// The roster or what the platform has of it has changed since [`Registry::take_change`].
     changed: bool,
 }
@@ -92,6 +100,7 @@ impl Registry {
             wanted: BTreeSet::new(),
             registrations: BTreeMap::new(),
             unsettled: BTreeSet::new(),
+            refused: 0,
             changed: true,
         }
     }
@@ -125,7 +134,10 @@ impl Registry {
             Standing::InJob(_) | Standing::Confirmed | Standing::Refused { .. } => self.unsettled.remove(subject),
         };
         self.changed |= !matches!(standing, Standing::InJob(_));
-        self.registrations.entry(subject.clone()).or_insert_with(Registration::open).standing = standing;
+        let registration = self.registrations.entry(subject.clone()).or_insert_with(Registration::open);
+        self.refused += usize::from(standing.is_refused());
+        self.refused -= usize::from(registration.standing.is_refused());
+        registration.standing = standing;
     }
 
     /// The platform has it. `number`: the team's, for teams and workers.
@@ -147,7 +159,9 @@ impl Registry {
     /// It is nobody's any more.
     pub fn forget(&mut self, subject: &Subject) -> Option<Registration> {
         self.unsettled.remove(subject);
-        self.registrations.remove(subject)
+        let forgotten = self.registrations.remove(subject);
+        self.refused -= usize::from(forgotten.as_ref().is_some_and(|one| one.standing.is_refused()));
+        forgotten
     }
 
     /// Whether something has changed since the last time.
@@ -157,8 +171,7 @@ impl Registry {
 
     /// How many registrations the platform refused.
     pub fn refused(&self) -> usize {
-        let refused = |one: &&Registration| matches!(one.standing, Standing::Refused { .. });
-        self.registrations.values().filter(refused).count()
+        self.refused
     }
 
     pub fn unsettled(&self) -> impl Iterator<Item = (&Subject, &Registration)> {
