@@ -42,25 +42,7 @@ pub async fn run(
     ops: Ops,
     shutdown: CancellationToken,
 ) -> Result<(), Infallible> {
-    let facts = store.subscribe();
-    let roster = store.read(|view| view.roster_version()).await;
-    let clock_was_right = clock.is_trustworthy();
-    let held = Some(Seq(0));
-    let mut judge = Judge {
-        rules,
-        store,
-        clock,
-        ops,
-        facts,
-        roster,
-        new: true,
-        held,
-        held_again: false,
-        any_changed: true,
-        changed: BTreeMap::new(),
-        clock_was_right,
-        last: None,
-    };
+    let mut judge = Judge::new(rules, store, clock, ops).await;
     // May be dropped anywhere: an append in flight is stored or not, and what is not is judged at the next start.
     let _ = shutdown.run_until_cancelled(judge.work()).await;
     Ok(())
@@ -99,6 +81,28 @@ struct Reach {
 }
 
 impl Judge {
+    /// With everything to be looked at once.
+    async fn new(rules: Verify, store: Store, clock: Clock, ops: Ops) -> Judge {
+        let facts = store.subscribe();
+        let roster = store.read(|view| view.roster_version()).await;
+        let clock_was_right = clock.is_trustworthy();
+        Judge {
+            rules,
+            store,
+            clock,
+            ops,
+            facts,
+            roster,
+            new: true,
+            held: Some(Seq(0)),
+            held_again: false,
+            any_changed: true,
+            changed: BTreeMap::new(),
+            clock_was_right,
+            last: None,
+        }
+    }
+
     async fn work(&mut self) -> Infallible {
         let mut pause = FIRST_PAUSE;
         loop {

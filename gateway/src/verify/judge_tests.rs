@@ -51,6 +51,26 @@ async fn judging_again_stores_only_what_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_facts_that_went_by_unseen_only_a_change_of_the_roster_leads_back_to_what_was_judged() {
+    let site = Site::new().await;
+    let mut judge = Judge::new(rules(), site.store.clone(), site.clock.clone(), site.ops.clone()).await;
+    // More than a subscriber may be behind.
+    let many = 3_000;
+    for (round, roster_changes) in [(0, false), (1, true), (2, false)] {
+        (judge.new, judge.held, judge.any_changed) = (false, None, false);
+        if roster_changes {
+            site.append(vec![Fact::Worker(worker("W0001", 7))]).await;
+        }
+        site.punches((0..many).map(|record| (round * many + record, 7))).await;
+        site.wait_until(|totals| totals.punches == u64::from((round + 1) * many)).await;
+        judge.drain().await;
+        assert!(judge.new);
+        assert_eq!((judge.any_changed, judge.held.is_some()), (roster_changes, roster_changes), "{round}");
+        assert!(judge.changed.is_empty(), "the change itself was not missed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_judged_before_a_crash_is_judged_at_the_start() {
     let site = Site::new().await;
     let first = site.punches([(1, 7)]).await[0];
