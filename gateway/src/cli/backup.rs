@@ -8,6 +8,7 @@ use gateway::config::Config;
 use gateway::store::backup::{self, BackupError, Contents};
 use gateway::store::keyring::file;
 use gateway::store::keyring::master::MIN_PASSPHRASE;
+use gateway::store::ledger::segment::sync_name;
 
 use super::exit::{Exit, Failure, of_io};
 use super::key::exit_of_keyring;
@@ -27,7 +28,7 @@ pub fn write(config: &Config, output: &Path, passphrase_file: &Path) -> Result<S
         .map_err(|error| Failure::new(of_io(&error, Exit::CannotCreate), format!("{}: {error}", half.display())))
         .and_then(|out| {
             let contents = backup::write(&config.data_dir, &keys.keyring, &passphrase, &out).map_err(failure)?;
-            let kept = out.sync_all().and_then(|()| fs::rename(&half, output));
+            let kept = out.sync_all().and_then(|()| fs::rename(&half, output)).and_then(|()| sync_name(output));
             kept.map_err(|error| Failure::new(of_io(&error, Exit::Io), format!("{}: {error}", output.display())))?;
             Ok(contents)
         });

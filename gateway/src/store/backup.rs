@@ -24,7 +24,7 @@ use chacha20poly1305::XChaCha20Poly1305;
 use super::keyring::file::{self, KeyringError};
 use super::keyring::master::{MasterError, MasterFile, Secret};
 use super::keyring::{Keyring, random};
-use super::ledger::segment::{self, sync_dir};
+use super::ledger::segment::{self, sync_dir, sync_name};
 use super::shared::Paths;
 
 const MAGIC: &[u8; 8] = b"AXBACKUP";
@@ -126,8 +126,7 @@ pub fn restore(input: impl Read, passphrase: &str, dir: &Path, master: &MasterFi
         fs::remove_dir(dir).map_err(|source| at(dir, source))?;
     }
     fs::rename(&half, dir).map_err(|source| at(dir, source))?;
-    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    sync_dir(parent).map_err(|source| at(parent, source))?;
+    sync_name(dir).map_err(|source| at(dir, source))?;
     Ok(contents)
 }
 

@@ -16,7 +16,7 @@ use super::follower::Follower;
 use super::group::Request;
 use super::ledger::check::{Finding, Wrong};
 use super::ledger::recover;
-use super::ledger::segment::sync_dir;
+use super::ledger::segment::sync_name;
 use super::ledger::{Ledger, check};
 use super::retention::Keeper;
 use super::shared::{Paths, Shared};
@@ -235,8 +235,7 @@ impl Reports {
 
     fn record_restoration(&self) {
         tracing::warn!("the data was restored from a backup: platforms are asked before anything of it is sent");
-        let removed =
-            || fs::remove_file(&self.marker).and_then(|()| sync_dir(self.marker.parent().unwrap_or(Path::new("."))));
+        let removed = || fs::remove_file(&self.marker).and_then(|()| sync_name(&self.marker));
         if self.appender.append(&Fact::Restoration(Restoration { at: self.shared.clock.now() }))
             && let Err(error) = removed()
         {

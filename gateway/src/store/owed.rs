@@ -11,7 +11,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::ledger::segment::{sync_dir, write_whole};
+use super::ledger::segment::{sync_dir, sync_name, write_whole};
 use crate::punch::Gap;
 
 const FORMAT: u8 = 1;
@@ -26,7 +26,7 @@ impl Owed {
     /// The ledger has it.
     pub fn settle(&self) -> io::Result<()> {
         fs::remove_file(&self.file)?;
-        sync_dir(self.file.parent().unwrap_or(Path::new(".")))
+        sync_name(&self.file)
     }
 }
 
@@ -34,7 +34,7 @@ impl Owed {
 pub fn note(dir: &Path, name: &str, gap: &Gap) -> io::Result<()> {
     if !dir.exists() {
         fs::create_dir(dir)?;
-        sync_dir(dir.parent().unwrap_or(Path::new(".")))?;
+        sync_name(dir)?;
     }
     let path = dir.join(name);
     if path.exists() {

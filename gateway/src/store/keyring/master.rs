@@ -11,7 +11,7 @@ use argon2::Argon2;
 use rand::RngCore;
 
 use super::Key;
-use crate::store::ledger::segment::sync_dir;
+use crate::store::ledger::segment::sync_name;
 
 /// The credential's name in `$CREDENTIALS_DIRECTORY`.
 pub const CREDENTIAL: &str = "anxin.store-key";
@@ -89,7 +89,7 @@ impl MasterFile {
             file.write_all((hex::encode(key) + "\n").as_bytes())?;
             file.sync_all()?;
             fs::rename(&new, &self.path)?;
-            sync_dir(self.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+            sync_name(&self.path)
         };
         written().map_err(|source| self.io(source))?;
         Ok(Secret::Key(key))

@@ -260,7 +260,13 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&new, path)?;
-    sync_dir(path.parent().unwrap_or(Path::new(".")))
+    sync_name(path)
+}
+
+/// Makes the name of a file or directory durable where it lies.
+pub fn sync_name(path: &Path) -> io::Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    sync_dir(dir.unwrap_or(Path::new(".")))
 }
 
 /// Makes the names in a directory durable.

@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::punch::Seq;
-use crate::store::ledger::segment::sync_dir;
+use crate::store::ledger::segment::{sync_dir, sync_name};
 
 /// Most bytes of rows between two syncs.
 pub const CHUNK: usize = 128 << 10;
@@ -188,7 +188,7 @@ fn create_if_missing(dir: &Path) -> Result<(), ViewError> {
         sync_dir(dir)?;
     }
     fs::rename(&new, dir)?;
-    sync_dir(dir.parent().unwrap_or(Path::new(".")))?;
+    sync_name(dir)?;
     Ok(())
 }
 
