@@ -335,6 +335,12 @@ impl Store {
         self.handles.shared.events.subscribe()
     }
 
+    /// Whether the view shows all of the ledger, but for what is on its way there. While it is being built again it does
+    /// not, and an answer from it may lack anything.
+    pub fn is_whole(&self) -> bool {
+        self.handles.shared.is_caught_up()
+    }
+
     /// Whether facts are taken now; changes are also sent to `watch_health`.
     pub fn health(&self) -> StoreHealth {
         self.handles.shared.health.borrow().clone()

@@ -372,6 +372,11 @@ impl Shared {
         self.moved.notify_all();
     }
 
+    /// Whether the view has everything that was in the ledger when it was opened.
+    pub fn is_caught_up(&self) -> bool {
+        self.progress().caught_up
+    }
+
     /// Adopted terminals while the view does not know them yet; `None` when it does.
     pub fn adoptions(&self) -> Option<Vec<Adoption>> {
         let progress = self.progress();

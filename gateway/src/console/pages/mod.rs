@@ -98,6 +98,13 @@ struct Overview<'a> {
     sections: &'a [Fragment],
 }
 
+/// Instead of an overview with holes that nobody sees.
+#[derive(Template)]
+#[template(path = "rebuilding.html")]
+struct Rebuilding {
+    page: Page,
+}
+
 impl Console {
     /// Whether the overview may be seen; it shows no whole name.
     fn shows_overview_to(&self, access: Access) -> bool {
@@ -114,6 +121,9 @@ async fn overview(
     let page = Page::new(&console, access, address, &headers);
     if !console.shows_overview_to(access) {
         return Ok(Redirect::to(&format!("/login?lang={}", page.t.code())).into_response());
+    }
+    if !console.context.store.is_whole() {
+        return Ok(html(StatusCode::SERVICE_UNAVAILABLE, &Rebuilding { page }));
     }
     let rendered = console.live.fresh().await?;
     let variant = Variant { language: page.t, member: page.member };

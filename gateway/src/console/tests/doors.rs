@@ -179,3 +179,30 @@ async fn health_and_metrics_say_how_it_stands() {
     assert!(text.contains("process_resident_memory_bytes ") && text.ends_with("# EOF\n"));
     rig.stop().await;
 }
+
+#[tokio::test]
+async fn while_the_view_cannot_be_read_nothing_is_listed_and_people_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    // A file where the view's directory is made: it cannot be.
+    std::fs::create_dir(dir.path().join("data")).unwrap();
+    std::fs::write(dir.path().join("data").join("view.new"), b"").unwrap();
+    let rig = Rig::within(dir, "").await;
+    let member = Caller::bearer();
+    for path in
+        ["punches", "workers", "teams", "platforms", "uploads", "ledger", "punches/0123456789abcdef0123456789abcdef"]
+    {
+        let answer = rig.send("GET", &format!("/api/v1/{path}"), &member, "").await;
+        let detail = answer.problem(503)["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains("built again"), "{path}: {detail}");
+        assert!(answer.headers.contains_key(header::RETRY_AFTER), "{path}");
+    }
+    rig.send("GET", "/api/v1/alarms", &member, "").await.ok();
+    rig.send("GET", "/api/v1/terminals", &member, "").await.ok();
+    rig.send("GET", "/api/v1/punches", &Caller::default(), "").await.problem(401);
+    for (language, words) in [("zh", "打卡照常接收"), ("en", "Punches are taken")] {
+        let page = rig.send("GET", &format!("/?lang={language}"), &member, "").await;
+        assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(page.text.contains(words) && page.text.contains("refresh"), "{}", page.text);
+    }
+    rig.stop().await;
+}

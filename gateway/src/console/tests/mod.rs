@@ -82,7 +82,10 @@ impl Rig {
 
     /// With further lines in the configuration.
     async fn with_config(more: &str) -> Rig {
-        let dir = tempfile::tempdir().unwrap();
+        Rig::within(tempfile::tempdir().unwrap(), more).await
+    }
+
+    async fn within(dir: tempfile::TempDir, more: &str) -> Rig {
         std::fs::write(dir.path().join("key"), "0123456789abcdef0123456789abcdef").unwrap();
         let text = format!(
             r#"
