@@ -77,9 +77,8 @@ impl Store {
         let head = blocking(move || -> std::io::Result<Option<DayHead>> {
             let first = view.last_day_head().map_or(1, |head| head.last.0 + 1);
             let (limit, last) = shared.durable();
-            let leaves = day::read_leaves(&shared.paths.ledger, (first, last.0), Some(limit))?;
-            let tree = leaves.tree(last.0);
-            Ok(tree.map(|(tree, _)| day::sign(&shared.keyring, day, now, (first, last.0), &tree)))
+            let root = day::read_root(&shared.paths.ledger, (first, last.0), Some(limit))?;
+            Ok(root.map(|root| day::sign(&shared.keyring, day, now, (first, last.0), root)))
         });
         let Some(head) = head.await? else { return Ok(None) };
         let appended = self.append(vec![Fact::DayHead(head.clone())]).await?;

@@ -281,10 +281,10 @@ impl Checker {
             // The head before it is among what is missing, and has been named.
             self.leaves.forget_through(head.first.0 - 1);
         }
-        let covered = (head.first.0 == self.leaves.first()).then(|| self.leaves.tree(head.last.0)).flatten();
+        let covered = (head.first.0 == self.leaves.first()).then(|| self.leaves.root(head.last.0)).flatten();
         if !day::is_signed(head) {
             self.found(Wrong::HeadForged, (seq, seq), frame.at, None);
-        } else if covered.is_none_or(|(tree, all_known)| all_known && day::root(&tree) != head.root) {
+        } else if covered.is_none_or(|(root, all_known)| all_known && root != head.root) {
             self.found(Wrong::HeadBroken, (seq, seq), frame.at, None);
         } else {
             self.days.count += 1;

@@ -142,9 +142,11 @@ pub fn prove(
 }
 
 fn tree_of(dir: &Path, head: &DayHead, limit: Option<Locus>) -> Result<Tree, ProveError> {
-    let leaves = day::read_leaves(dir, (head.first.0, head.last.0), limit)?;
-    let tree = leaves.tree(head.last.0).map(|(tree, _)| tree).filter(|tree| day::root(tree) == head.root);
-    tree.ok_or(ProveError::Damaged { day: head.day, first: head.first, last: head.last })
+    let tree = day::read_tree(dir, (head.first.0, head.last.0), limit)?;
+    match day::root(&tree) == head.root {
+        true => Ok(tree),
+        false => Err(ProveError::Damaged { day: head.day, first: head.first, last: head.last }),
+    }
 }
 
 fn proven(keyring: &Keyring, frame: &PlacedFrame, head: &DayHead, tree: &Tree) -> Result<ProvenFact, ProveError> {
