@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::samples::{judgement, punch, step, verified};
 use super::{MORNING, SMALL, append, copy_dir, national, open_tuned, options};
@@ -36,13 +37,34 @@ async fn settle(store: &Store, punches: std::ops::Range<u32>) {
 
 /// Waits until so many punches and records are in runs and nowhere else.
 async fn archived(store: &Store, entries: u64) {
-    loop {
-        let sources = store.handles.shared.sources().unwrap();
+    until(store, |sources| {
         let done = archivist::named(&sources.live).unwrap().iter().all(|run| run.cleared);
-        if done && sources.history.runs().entries() >= entries {
-            return;
+        done && sources.history.runs().entries() >= entries
+    })
+    .await;
+}
+
+/// Waits for what is done between chunks, and gives cause for chunks.
+async fn until(store: &Store, done: impl Fn(&Sources) -> bool) {
+    let waited = async {
+        while !done(&store.handles.shared.sources().unwrap()) {
+            turns(store, 1).await;
         }
-        tokio::task::yield_now().await;
+    };
+    tokio::time::timeout(Duration::from_secs(60), waited).await.expect("it comes to that");
+}
+
+/// Gives the archivist so many turns.
+async fn turns(store: &Store, count: usize) {
+    let adoption = Adoption {
+        terminal: TerminalId::from("north-in"),
+        protocol: "mqtt-face".to_owned(),
+        serial: "AX-1001".to_owned(),
+        direction: "in".to_owned(),
+        at: MORNING,
+    };
+    for _ in 0..count {
+        append(store, vec![Fact::Adoption(adoption.clone())]).await;
     }
 }
 
@@ -166,10 +188,9 @@ async fn a_platform_that_is_new_gets_the_archived_punches_too() {
         append(&store, vec![Fact::Upload(UploadStep { platform: provincial.clone(), ..receipt })]).await;
     }
     settle(&store, 60..120).await;
-    archived(&store, 96).await;
-    while live_punches(&store) > 40 {
-        append(&store, vec![Fact::Punch(punch(0))]).await;
-    }
+    // What waits for it stays live for twice as long.
+    archived(&store, 64).await;
+    until(&store, |sources| sources.live.count() <= 120 - 64 + SHORT.window).await;
     let depth = store.read(move |view| view.depth(&provincial)).await;
     assert_eq!((depth.open, depth.confirmed), (60, 57));
     store.close().await;
@@ -195,6 +216,49 @@ async fn a_platform_that_is_new_does_not_make_all_of_a_long_history_live_again()
     let outbox = store.read(move |view| view.outbox(&provincial, Seq(0), 1000)).await;
     assert_eq!(outbox.len(), 1000);
     assert!(live_punches(&store) < 500, "{} punches are live", live_punches(&store));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn of_a_long_history_that_changes_here_and_there_no_more_is_live_than_of_a_short_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    settle(&store, 0..400).await;
+    archived(&store, 384).await;
+    for n in (0..400).step_by(5) {
+        append(&store, vec![Fact::Judgement(judgement(punch(n).id, Verdict::Verified, "W0002"))]).await;
+    }
+    until(&store, |sources| sources.live.count() <= SHORT.window * 2 + SHORT.run_length).await;
+    let changed = PunchFilter { worker: Some(WorkerId::from("W0002")), ..PunchFilter::default() };
+    assert_eq!(store.read(move |view| view.punches(&changed, None, 1000).items.len()).await, 80);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn punches_that_are_waited_for_are_archived_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    append(&store, (0..60).map(|n| Fact::Punch(punch(n))).collect()).await;
+    append(&store, (0..50).map(|n| verified(punch(n).id)).collect()).await;
+    let subjects = |punches: std::ops::Range<u32>| punches.map(|n| Subject::Punch(punch(n).id)).collect::<Vec<_>>();
+    let confirmed = |punches| step(1, subjects(punches), Step::Confirmed { external: None, note: None });
+    let entries = |store: &Store| store.handles.shared.sources().unwrap().history.runs().entries();
+    turns(&store, 20).await;
+    assert_eq!(entries(&store), 0, "of none of them is all known");
+    append(&store, vec![Fact::Upload(confirmed(0..40))]).await;
+    archived(&store, 32).await;
+    append(&store, (50..60).map(|n| verified(punch(n).id)).collect()).await;
+    append(&store, vec![Fact::Upload(confirmed(40..60))]).await;
+    turns(&store, 20).await;
+    assert_eq!(entries(&store), 32, "and the window");
+    // Not without end.
+    append(&store, (60..200).map(|n| Fact::Punch(punch(n))).collect()).await;
+    archived(&store, 144).await;
+    let generations: Vec<u32> = {
+        let runs = store.handles.shared.sources().unwrap().history.runs();
+        runs.from(Seq(1)).iter().map(|run| run.head.generation).collect()
+    };
+    assert!(generations.iter().all(|generation| *generation == 0), "{generations:?}");
     store.close().await;
 }
 
@@ -226,9 +290,7 @@ async fn an_archived_punch_can_be_judged_again() {
                 append(&store, vec![Fact::Judgement(again)]).await;
             }
         }
-        while store.handles.shared.sources().unwrap().history.runs().from(Seq(1))[0].head.generation == 0 {
-            append(&store, vec![Fact::Punch(punch(0))]).await;
-        }
+        until(&store, |sources| sources.history.runs().from(Seq(1))[0].head.generation > 0).await;
         archived(&store, 32).await;
     }
     store.close().await;

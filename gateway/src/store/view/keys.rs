@@ -132,7 +132,11 @@ pub fn presences() -> Key {
 }
 
 pub fn unjudged(seq: Seq) -> Key {
-    Builder::new(b'u').seq(seq).0
+    Builder(unjudgeds()).seq(seq).0
+}
+
+pub fn unjudgeds() -> Key {
+    Builder::new(b'u').0
 }
 
 pub fn held(seq: Seq) -> Key {

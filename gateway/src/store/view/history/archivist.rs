@@ -4,7 +4,9 @@
 //! only then its rows are removed, each only if it still says what the run says. A run that sled does not name is
 //! removed at the next opening; clearing goes on there.
 //!
-//! A punch of a run that changes is live again. When a run has many of those it is made again, as a newer generation.
+//! A punch of a run that changes is live again. When there are many of those, the run with most of them is made again, as
+//! a newer generation. So that this is rare, punches without a judgement or a receipt stay live for longer than others;
+//! but not without end, for a platform may be away for months.
 
 use std::sync::Arc;
 
@@ -17,7 +19,7 @@ use crate::store::view::keys;
 use crate::store::view::live::Live;
 use crate::store::view::merged::{Merged, Sources};
 use crate::store::view::query::{Answer, decode};
-use crate::store::view::rows::{self, RunEntry};
+use crate::store::view::rows::{self, Platforms, RunEntry};
 use crate::store::view::staging::Staging;
 
 /// Blocks of rows that one turn collects or clears.
@@ -25,10 +27,12 @@ const BLOCKS_PER_TURN: usize = 8;
 /// Records that one turn clears.
 const RECORDS_PER_TURN: usize = 512;
 /// The runs are looked through for much changed ones after one turn without work for so many entries of a run.
-const LOOK_PER: usize = 128;
+const LOOK_PER: usize = 16;
+/// So many times the punches live that should be, and a run is made of those that are still waited for too.
+const PATIENT: u64 = 2;
 /// With so many times the punches live that should be, archiving comes before everything else.
 const CROWD: u64 = 3;
-/// A run is made again when this part of its punches is live again.
+/// A run is made again at rest when this part of its punches is live again.
 const CHANGED_PART: usize = 4;
 
 /// See the module.
@@ -130,20 +134,40 @@ impl Archivist {
         let totals: Totals = view.live.get(keys::TOTALS)?.unwrap_or_default();
         let entries = totals.punches + totals.quarantined + totals.strangers;
         let live = entries.saturating_sub(view.runs.entries());
-        if live >= self.window + self.run_length as u64 {
+        let full = self.window + self.run_length as u64;
+        if live >= full && (live >= PATIENT * full || self.next_is_settled(view)?) {
             return self.next_run(view);
         }
         self.rested += 1;
-        if self.rested * LOOK_PER < self.run_length && !self.is_crowded(&view.live) {
+        // However long the history is, no more of it than this is in memory.
+        let is_much = (view.live.count() as u64).saturating_sub(live) > self.window;
+        if !is_much && self.rested * LOOK_PER < self.run_length {
             return Ok(None);
         }
         self.rested = 0;
+        let enough = if is_much { 1 } else { self.run_length.div_ceil(CHANGED_PART) };
         let most = named(&view.live)?.into_iter().max_by_key(|entry| entry.changes);
-        let changed = most.filter(|entry| entry.changes as usize * CHANGED_PART >= self.run_length);
+        let changed = most.filter(|entry| entry.changes as usize >= enough);
         match changed.and_then(|entry| view.runs.run_of(entry.first)) {
             Some(run) => again(run).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Whether nobody waits for any of the punches of the next run: neither the judge nor a platform.
+    fn next_is_settled(&self, view: &Merged) -> Answer<bool> {
+        let mut next = view.live_seqs(Seq(view.runs.through().0 + 1));
+        let Some(last) = next.nth(self.run_length - 1) else { return Ok(true) };
+        let platforms: Platforms = view.live.get(keys::PLATFORMS)?.unwrap_or_default();
+        let open = platforms.iter().map(|(platform, _)| keys::outbox(platform)).chain([keys::unjudgeds()]);
+        for open in open {
+            if let Some(row) = view.live.prefix(open).next()
+                && keys::trailing_seq(&row?.0).is_some_and(|oldest| oldest <= last)
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The oldest punches and records that are in no run.
