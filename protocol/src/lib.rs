@@ -24,6 +24,8 @@
 //!   is still true or no longer counts: a commit stays true; [`Request::SetTime`] names the uptime at which the time was
 //!   right; [`Request::Open`] carries the uptime after which the reader must refuse it; a [`Request::Signal`] is for a
 //!   swipe of the last seconds or is ignored.
+//! - **An image** for an update is signed by its maker, over board, slot, version and hash ([`image`]). Who has a reader's
+//!   key can hand it over; only the maker can make one, and an older one is refused.
 //! - **An unkeyed frame** is taken only by an end that was made with `unkeyed`; an end with a key counts it as forged.
 //!
 //! What remains to somebody who holds the wire: cutting it. Then the reader keeps its punches.
@@ -36,6 +38,7 @@ mod damage;
 pub mod em4100;
 mod ends;
 mod frame;
+pub mod image;
 mod message;
 mod seal;
 
@@ -43,7 +46,7 @@ pub use damage::Damage;
 pub use ends::{Accepted, GatewayEnd, NotUnderstood, ReaderEnd};
 pub use frame::{Decoder, Frame, MAX_PAYLOAD, MAX_WIRE, Wire};
 pub use message::{
-    Address, Answer, Badge, BootId, Digest, MAX_PUNCHES, Punch, Refusal, Request, RequestId, Seq, Signal, Status,
-    UptimeMs,
+    Address, Answer, Badge, BootId, Digest, Image, MAX_PUNCHES, Pairing, Punch, Refusal, Request, RequestId, Seq,
+    Signal, Staging, Status, UptimeMs,
 };
 pub use seal::Key;

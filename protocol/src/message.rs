@@ -6,6 +6,8 @@ use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::Damage;
+use crate::image::Piece;
+use crate::seal::Key;
 
 /// Most punches in one answer: the largest six still fit a frame.
 pub const MAX_PUNCHES: usize = 6;
@@ -19,6 +21,9 @@ impl Address {
     pub const fn new(address: u8) -> Option<Address> {
         if address >= 1 && address <= 247 { Some(Address(address)) } else { None }
     }
+
+    /// Where a reader listens that was not paired yet.
+    pub const UNPAIRED: Address = Address(247);
 
     /// The byte on the wire.
     pub const fn get(self) -> u8 {
@@ -128,6 +133,37 @@ pub enum Request {
         /// Of the wanted list.
         digest: Digest,
     },
+    /// Which program runs, and what is staged; answered by [`Answer::Image`].
+    Image,
+    /// "Take the image with this header." Says again what it has of it; answered by [`Answer::Image`].
+    Stage {
+        /// As [`crate::image::Header::piece`] gives it.
+        header: Piece,
+    },
+    /// A piece of the staged image's body. Taken when it is the next one; answered by [`Answer::Image`] in any case.
+    Write {
+        /// From 0.
+        index: u16,
+        /// The bytes.
+        piece: Piece,
+    },
+    /// "Check what is staged, and start it." Answered by [`Answer::Image`]; a reader that says [`Staging::Ready`] starts
+    /// again by itself, after the answer.
+    Install,
+    /// Who a reader is to be. Taken by a reader that was not told yet, at [`Address::UNPAIRED`] and without a key, over a
+    /// cable on the bench.
+    Pair(Pairing),
+}
+
+/// What a reader is told about itself, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pairing {
+    /// Its place on the line, 1 to 247.
+    pub address: u8,
+    /// Bits per second of the line.
+    pub baud: u32,
+    /// Its key.
+    pub key: Key,
 }
 
 /// How the reader is.
@@ -166,6 +202,49 @@ pub enum Refusal {
     Expired,
     /// A moment in the reader's future, or an order number below the last one.
     OutOfOrder,
+    /// The image was not signed by the maker of this reader's firmware, or is no image.
+    NotSigned,
+    /// The image is for another board, or for the slot that runs.
+    OtherBoard,
+    /// The image is not newer than what runs, or than what has run.
+    OldVersion,
+    /// The body is not the one that was signed; it is to be staged again.
+    Damaged,
+    /// No image is staged, or not all of it.
+    NotStaged,
+    /// The flash does not take it.
+    NoFlash,
+    /// The reader was paired before; it first has to be cleared by hand.
+    Paired,
+}
+
+/// How far the staging of an image is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Staging {
+    /// Nothing is staged in this boot.
+    #[default]
+    Nothing,
+    /// The signature or the hash is being checked: ask again.
+    Checking,
+    /// Waits for this piece of the body; all are there when it is the number of pieces.
+    Next(u16),
+    /// Checked as a whole; the next start runs it.
+    Ready,
+}
+
+/// Which program a reader runs, and what is staged beside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// Which board it is; the images' headers name it.
+    pub board: u8,
+    /// Version of the running image; 0 for the one that came from the factory.
+    pub version: u32,
+    /// It runs on trial: without a word from the gateway the one before comes back.
+    pub on_trial: bool,
+    /// The slot that an update goes to: 1 or 2.
+    pub target: u8,
+    /// What is in it.
+    pub staging: Staging,
 }
 
 /// What the reader answers.
@@ -207,4 +286,6 @@ pub enum Answer {
         /// Of the list that the reader holds.
         held: Digest,
     },
+    /// To everything about the reader's program.
+    Image(Image),
 }

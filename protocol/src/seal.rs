@@ -1,6 +1,7 @@
 //! The tag: who said it, to whom, in which boot, in answer to what.
 
 use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 /// Bytes of a tag on the wire: HMAC-SHA256, the first 8 of 32.
@@ -10,7 +11,7 @@ pub(crate) const TAG: usize = 8;
 pub(crate) type Tag = [u8; TAG];
 
 /// A reader's 128-bit key. Never shown.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key(pub [u8; 16]);
 
 impl core::fmt::Debug for Key {
