@@ -9,7 +9,11 @@
 //! badge port ─> wiegand::Decoder | em4100::Decoder ─> Reader::handle_badge
 //! line port  ─> Reader::handle_line_byte       Reader::poll_transmit ─> line port
 //!               Reader::poll_show ─> Panel::show, Panel::poll ─> pins
+//!               Reader::poll_upkeep ─> Updater::answer ─> Reader::answer_upkeep
 //! ```
+//!
+//! Before it has an address and a key it is a [`pairing::Unpaired`] instead; before either, [`update::boot`] chooses the
+//! program that runs.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -17,13 +21,16 @@
 
 pub mod flash;
 pub mod journal;
+pub mod pairing;
 pub mod panel;
 mod reader;
 pub mod ring;
 pub mod settings;
+pub mod update;
 pub mod wiegand;
 
 pub use panel::{Panel, Show};
 pub use protocol::em4100;
-pub use reader::Reader;
+pub use reader::{Reader, Upkeep};
 pub use ring::FlashRing;
+pub use update::Updater;

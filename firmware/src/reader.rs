@@ -1,9 +1,10 @@
 //! The reader: badges and line bytes in, answers and signals out.
 
 use heapless::{Deque, Vec};
+use protocol::image::Piece;
 use protocol::{
-    Address, Answer, Badge, Digest, Key, NotUnderstood, Punch, ReaderEnd, Refusal, Request, Seq, Signal, Status,
-    UptimeMs, Wire,
+    Address, Answer, Badge, Digest, Key, NotUnderstood, Pairing, Punch, ReaderEnd, Refusal, Request, RequestId, Seq,
+    Signal, Status, UptimeMs, Wire,
 };
 
 use crate::journal::{Batch, Journal, Storage, StorageError};
@@ -14,7 +15,7 @@ pub const DEBOUNCE_MS: u64 = 3_000;
 /// Whoever swiped is gone after this: no signal then.
 pub const SIGNAL_LIFE_MS: u64 = 10_000;
 
-const VERSION: [u8; 3] = [
+pub(crate) const VERSION: [u8; 3] = [
     number(env!("CARGO_PKG_VERSION_MAJOR")),
     number(env!("CARGO_PKG_VERSION_MINOR")),
     number(env!("CARGO_PKG_VERSION_PATCH")),
@@ -23,6 +24,21 @@ const VERSION: [u8; 3] = [
 const DEBOUNCED: usize = 4;
 /// Swipes whose worker may still be waiting for a signal.
 const RECENT: usize = 16;
+
+/// A request about the board rather than about punches; whoever owns the flash answers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upkeep {
+    /// [`Request::Image`].
+    Image,
+    /// [`Request::Stage`].
+    Stage(Piece),
+    /// [`Request::Write`].
+    Write(u16, Piece),
+    /// [`Request::Install`].
+    Install,
+    /// [`Request::Pair`].
+    Pair(Pairing),
+}
 
 /// One badge reader.
 pub struct Reader<S> {
@@ -36,6 +52,7 @@ pub struct Reader<S> {
     shows: Deque<Show, RECENT>,
     open_ms: Option<u16>,
     transmit: Option<Wire>,
+    upkeep: Option<Upkeep>,
     supply_mv: u16,
     tamper: bool,
     badge_noise: u32,
@@ -66,6 +83,7 @@ impl<S: Storage> Reader<S> {
             shows: Deque::new(),
             open_ms: None,
             transmit: None,
+            upkeep: None,
             supply_mv: 0,
             tamper: false,
             badge_noise: 0,
@@ -108,11 +126,27 @@ impl<S: Storage> Reader<S> {
     /// A byte from the line.
     pub fn handle_line_byte(&mut self, byte: u8, now: UptimeMs) {
         let Some(asked) = self.end.handle_byte(byte) else { return };
+        self.upkeep = None;
         let answer = match asked {
             Ok(request) => self.answer(request, now),
-            Err(NotUnderstood) => Answer::Refused(Refusal::NotUnderstood),
+            Err(NotUnderstood) => Some(Answer::Refused(Refusal::NotUnderstood)),
         };
-        self.transmit = self.end.answer(&answer);
+        self.transmit = answer.and_then(|answer| self.end.answer(&answer));
+    }
+
+    /// The request that the owner of the board is to answer, with [`Reader::answer_upkeep`].
+    pub fn poll_upkeep(&mut self) -> Option<Upkeep> {
+        self.upkeep.take()
+    }
+
+    /// The answer to what [`Reader::poll_upkeep`] gave last.
+    pub fn answer_upkeep(&mut self, answer: &Answer) {
+        self.transmit = self.end.answer(answer);
+    }
+
+    /// Whether the gateway has asked anything after its greeting in this boot: the line works in both directions.
+    pub fn is_served(&self) -> bool {
+        self.end.last_request() > RequestId(0)
     }
 
     /// The answer to put on the line.
@@ -151,22 +185,33 @@ impl<S: Storage> Reader<S> {
         self.journal.into_storage()
     }
 
-    fn answer(&mut self, request: Request, now: UptimeMs) -> Answer {
-        match request {
+    /// `None` when the owner of the board has to answer.
+    fn answer(&mut self, request: Request, now: UptimeMs) -> Option<Answer> {
+        let upkeep = match request {
             Request::Hello { nonce } => {
-                Answer::Welcome { nonce, last_request: self.end.last_request(), status: self.status(now) }
+                let (last_request, status) = (self.end.last_request(), self.status(now));
+                return Some(Answer::Welcome { nonce, last_request, status });
             }
-            Request::Collect { committed, lost_seen, limit } => self.collect(committed, lost_seen, limit, now),
-            Request::Status => Answer::Status(self.status(now)),
+            Request::Collect { committed, lost_seen, limit } => {
+                return Some(self.collect(committed, lost_seen, limit, now));
+            }
+            Request::Status => return Some(Answer::Status(self.status(now))),
             Request::Signal { seq, signal } => {
                 self.signal(seq, signal, now);
-                Answer::Done
+                return Some(Answer::Done);
             }
-            Request::Open { order, pulse_ms, not_after } => self.open(order, pulse_ms, not_after, now),
-            Request::SetTime { unix_ms, at } => self.set_time(unix_ms, at, now),
+            Request::Open { order, pulse_ms, not_after } => return Some(self.open(order, pulse_ms, not_after, now)),
+            Request::SetTime { unix_ms, at } => return Some(self.set_time(unix_ms, at, now)),
             // This firmware holds no allow-list: every badge is a punch, and the gateway judges.
-            Request::AllowList { digest: _ } => Answer::AllowList { held: Digest::default() },
-        }
+            Request::AllowList { digest: _ } => return Some(Answer::AllowList { held: Digest::default() }),
+            Request::Image => Upkeep::Image,
+            Request::Stage { header } => Upkeep::Stage(header),
+            Request::Write { index, piece } => Upkeep::Write(index, piece),
+            Request::Install => Upkeep::Install,
+            Request::Pair(pairing) => Upkeep::Pair(pairing),
+        };
+        self.upkeep = Some(upkeep);
+        None
     }
 
     fn collect(&mut self, committed: Seq, lost_seen: u32, limit: u8, now: UptimeMs) -> Answer {

@@ -13,7 +13,7 @@ use crate::register::Block;
 const SYSTICK: Block = Block::new(0xE000_E010);
 /// Interrupt enable bits (B3.4).
 const ISER: Block = Block::new(0xE000_E100);
-/// System control: interrupt state at 4, application interrupt and reset at 12 (B3.2).
+/// System control: interrupt state at 4, place of the vectors at 8, application interrupt and reset at 12 (B3.2).
 const CONTROL: Block = Block::new(0xE000_ED00);
 const RESET: u32 = 0x05FA_0004;
 const TIMER_WAITS: u32 = 1 << 26;
@@ -32,6 +32,25 @@ pub fn reset() -> ! {
     CONTROL.at(12).write(RESET);
     loop {
         sleep();
+    }
+}
+
+/// Runs the image whose table of vectors is there, as a reset would. To be called before any interrupt was let through.
+pub fn run_image(vectors: usize) -> ! {
+    CONTROL.at(8).write(vectors as u32);
+    // SAFETY: whoever calls has checked that an image for this place is there; its first words are stack and entry, and
+    // it takes over everything.
+    unsafe {
+        asm!(
+            "ldr r1, [r0]",
+            "ldr r2, [r0, #4]",
+            "msr MSP, r1",
+            "dsb",
+            "isb",
+            "bx r2",
+            in("r0") vectors,
+            options(noreturn)
+        )
     }
 }
 

@@ -4,7 +4,8 @@
 //! line     USART1  PB6 TX, PB7 RX, driver enable PA4 (D7)
 //! badges   UART4   PA0 TX, PA1 RX (D1, D0), 9 600 baud    Wiegand  D0 PD14 (D2), D1 PA3 (D4)
 //! outputs  green PB0 (D3), red PB1 (D6), buzzer PB2 (D8), relay PB4 (D5)
-//! inputs   housing contact PC2 (A3), closed to ground while shut; supply divider 11:1 at PC0 (A5)
+//! inputs   housing contact PC2 (A3), closed to ground while shut; supply divider 11:1 at PC0 (A5);
+//!          button PC13 (the blue one)
 //! ```
 //!
 //! Runs from the 16 MHz internal oscillator, which needs no wait state and no crystal. Written from RM0351. On silicon
@@ -22,7 +23,7 @@ use cortex_m_rt::exception;
 use embedded_hal::digital::{ErrorType, OutputPin};
 use protocol::UptimeMs;
 
-use self::memory::Memory;
+use self::memory::{Memory, Region};
 use self::registers::{
     ADC_COMMON, ADC1, DBGMCU_IDCODE, EXTI, FLASH, GPIOA, GPIOB, GPIOC, GPIOD, IWDG, PinUse, RCC, SYSCFG, UART4, USART1,
     is_high, set_level, set_pin,
@@ -66,19 +67,51 @@ pub struct Chip {
 }
 
 impl Chip {
-    /// From reset to a board whose interrupts run.
-    pub fn start() -> Chip {
+    /// From reset to a core that runs at its speed.
+    pub fn wake() -> Chip {
         let board = Chip { emulated: DBGMCU_IDCODE.read() & 0xFFF == 0, uptime: Uptime::default() };
         board.start_clocks();
-        board.set_up_pins();
-        if !board.emulated {
+        board
+    }
+
+    /// To a board whose interrupts run.
+    pub fn start(&mut self) {
+        self.set_up_pins();
+        if !self.emulated {
             start_converter();
-            start_watchdog();
         }
+        self.start_watchdog();
         cortex::start_timer(CLOCK_HZ / 1_000);
         BADGES.open(CLOCK_HZ, BADGE_BAUD);
         [IRQ_EXTI3, IRQ_USART1, IRQ_EXTI15_10, IRQ_UART4].into_iter().for_each(cortex::enable_interrupt);
-        board
+    }
+
+    /// Fires 4 s after it was fed last: 32 kHz / 64, 2 000 steps (RM0351, 36.3).
+    pub fn start_watchdog(&self) {
+        if self.emulated {
+            return;
+        }
+        for value in [0xCCCC, 0x5555] {
+            IWDG.at(0).write(value);
+        }
+        IWDG.at(4).write(4);
+        IWDG.at(8).write(2_000);
+        IWDG.at(0).write(0xAAAA);
+    }
+
+    /// Where the image in a slot has its vectors.
+    pub fn vectors(slot: u8) -> usize {
+        memory::vectors(slot)
+    }
+
+    fn memory(&self, region: Region) -> Memory {
+        #[cfg(feature = "emulator")]
+        if self.emulated
+            && let Some(file) = semihosting::File::of_command_line()
+        {
+            return Memory::of_file(region, file);
+        }
+        Memory::of_chip(region)
     }
 
     fn start_clocks(&self) {
@@ -107,6 +140,7 @@ impl Chip {
             set_pin(port, pin, PinUse::Output);
         }
         set_pin(GPIOC, 2, PinUse::InputPulledUp);
+        set_pin(GPIOC, 13, PinUse::InputPulledUp);
         set_pin(GPIOC, 0, PinUse::Analogue);
         set_pin(GPIOD, 14, PinUse::InputPulledUp);
         set_pin(GPIOA, 3, PinUse::InputPulledUp);
@@ -144,14 +178,15 @@ impl Board for Chip {
     type Flash = Memory;
     type Pin = Output;
 
+    const BOARD: u8 = 1;
+    const SLOT_PAGES: usize = memory::SLOT_PAGES;
+
     fn flash(&mut self) -> Memory {
-        #[cfg(feature = "emulator")]
-        if self.emulated
-            && let Some(file) = semihosting::File::of_command_line()
-        {
-            return Memory::File(file);
-        }
-        Memory::Chip
+        self.memory(memory::RECORDS)
+    }
+
+    fn slots(&mut self) -> Memory {
+        self.memory(memory::SLOTS)
     }
 
     fn outputs(&mut self) -> [Output; 4] {
@@ -204,16 +239,14 @@ impl Board for Chip {
     fn sleep(&mut self) {
         cortex::sleep();
     }
-}
 
-/// Fires 4 s after it was fed last: 32 kHz / 64, 2 000 steps (RM0351, 36.3).
-fn start_watchdog() {
-    for value in [0xCCCC, 0x5555] {
-        IWDG.at(0).write(value);
+    fn button(&mut self) -> bool {
+        !is_high(GPIOC, 13)
     }
-    IWDG.at(4).write(4);
-    IWDG.at(8).write(2_000);
-    IWDG.at(0).write(0xAAAA);
+
+    fn restart(&mut self) -> ! {
+        cortex::reset()
+    }
 }
 
 /// RM0351, 18.4.6 to 18.4.9: out of deep power-down, regulator, calibration, on.

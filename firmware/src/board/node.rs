@@ -3,14 +3,39 @@
 use embedded_hal::digital::OutputPin;
 use firmware::flash::Flash;
 use firmware::journal::{Storage, StorageError};
-use firmware::settings::{self, Settings};
-use firmware::{FlashRing, Panel, Reader, em4100, wiegand};
+use firmware::pairing::{self, Unpaired};
+use firmware::settings::Settings;
+use firmware::update::Identity;
+use firmware::{FlashRing, Panel, Reader, Updater, em4100, wiegand};
 use protocol::{Badge, UptimeMs};
 
 /// Silence on the line, in milliseconds, after which the gateway is not in the middle of anything.
 const QUIET_MS: u64 = 5;
 /// How often supply and housing are looked at, in milliseconds.
 const HEALTH_MS: u64 = 500;
+
+/// The key that updates are signed with: `ANXIN_MAKER_KEY`, 64 hexadecimal digits, when the image was built. Without it no
+/// update is taken. The emulator's images believe the tests: the secret is 32 times 42.
+const MAKER: Option<[u8; 32]> = match (option_env!("ANXIN_MAKER_KEY"), cfg!(feature = "emulator")) {
+    (Some(text), false) => Some(digits(text.as_bytes())),
+    (Some(_) | None, true) => Some(digits(b"2152f8d19b791d24453242e15f2eab6cb7cffa7b6a5ed30097960e069881db12")),
+    (None, false) => None,
+};
+
+const fn digits(text: &[u8]) -> [u8; 32] {
+    assert!(text.len() == 64, "ANXIN_MAKER_KEY has 64 hexadecimal digits");
+    let (mut bytes, mut i) = ([0; 32], 0);
+    while i < 64 {
+        let digit = match text[i] {
+            digit @ b'0'..=b'9' => digit - b'0',
+            digit @ b'a'..=b'f' => digit - b'a' + 10,
+            _ => panic!("ANXIN_MAKER_KEY has lower-case hexadecimal digits"),
+        };
+        bytes[i / 2] = bytes[i / 2] << 4 | digit;
+        i += 1;
+    }
+    bytes
+}
 
 /// What a board gives. The flash holds the journal in its first pages and the settings in the page after.
 pub trait Board {
@@ -19,8 +44,15 @@ pub trait Board {
     /// An output.
     type Pin: OutputPin;
 
-    /// The flash. To be called once.
+    /// As the headers of images name it.
+    const BOARD: u8;
+    /// Pages of a slot.
+    const SLOT_PAGES: usize;
+
+    /// The flash of journal and settings. To be called once.
     fn flash(&mut self) -> Self::Flash;
+    /// The flash of the two slots. One user at a time.
+    fn slots(&mut self) -> Self::Flash;
     /// Green lamp, red lamp, buzzer, turnstile relay. To be called once.
     fn outputs(&mut self) -> [Self::Pin; 4];
     /// Opens the line at this speed.
@@ -45,32 +77,49 @@ pub trait Board {
     fn feed_watchdog(&mut self);
     /// Sleeps until an interrupt, a millisecond at most.
     fn sleep(&mut self);
+    /// Whether the button is pressed.
+    fn button(&mut self) -> bool;
+    /// Starts again, as after power-up.
+    fn restart(&mut self) -> !;
 }
 
-/// Runs the reader with a journal of this many pages. Without settings, or when the flash does not work, both lamps are on and the line is silent.
-pub fn run<const PAGES: usize, B: Board>(mut board: B) -> ! {
+/// Runs the reader with a journal of this many pages, from this place in the flash. Without settings both lamps are on and
+/// the line waits for a pairing; when the flash does not work both lamps are on and the line is silent.
+pub fn run<const PAGES: usize, B: Board>(mut board: B, place: u8) -> ! {
     let mut flash = board.flash();
     let [mut green, mut red, buzzer, relay] = board.outputs();
-    let reader = read_settings(&mut flash, PAGES).and_then(|settings| {
-        board.open_line(settings.baud);
-        start(settings, FlashRing::<_, PAGES>::new(flash)).ok()
-    });
-    let Some(reader) = reader else {
+    if is_held(&mut board, pairing::CLEAR_MS) {
+        // What cannot be erased is still there, and nothing has changed.
+        let _ = flash.erase(PAGES);
+    }
+    let Some(settings) = pairing::load(&mut flash, PAGES) else {
         // Nothing can be done about a pin that does not obey.
+        let _ = (green.set_high(), red.set_high());
+        wait_for_pairing(board, Unpaired::new(flash, PAGES))
+    };
+    board.open_line(settings.baud);
+    let Ok(reader) = start(settings, FlashRing::<_, PAGES>::new(flash)) else {
         let _ = (green.set_high(), red.set_high());
         loop {
             board.feed_watchdog();
             board.sleep();
         }
     };
+    let identity = Identity { board: B::BOARD, running: place, maker: MAKER };
+    let updater = Updater::new(board.slots(), B::SLOT_PAGES, identity);
     let panel = Panel::new(green, red, buzzer, relay);
-    let mut node = Node { reader, panel, card: em4100::Decoder::new(), card_at: 0, pulses: wiegand::Decoder::new() };
+    let (card, pulses) = (em4100::Decoder::new(), wiegand::Decoder::new());
+    let mut node = Node { reader, updater, panel, card, card_at: 0, pulses };
     let (mut line_at, mut tidied, mut health_at) = (0, false, 0);
     loop {
         let now = board.now();
         while let Some(byte) = board.line_byte() {
             (line_at, tidied) = (now.0, false);
             node.reader.handle_line_byte(byte, now);
+            if let Some(upkeep) = node.reader.poll_upkeep() {
+                let answer = node.updater.answer(&upkeep);
+                node.reader.answer_upkeep(&answer);
+            }
             if let Some(wire) = node.reader.poll_transmit() {
                 board.send(&wire);
             }
@@ -83,6 +132,8 @@ pub fn run<const PAGES: usize, B: Board>(mut board: B) -> ! {
         node.show(now);
         if board.is_sending() {
             line_at = now.0;
+        } else {
+            node.look_after_program(&mut board);
         }
         if !tidied && now.0 - line_at >= QUIET_MS {
             tidied = true;
@@ -93,10 +144,34 @@ pub fn run<const PAGES: usize, B: Board>(mut board: B) -> ! {
     }
 }
 
-fn read_settings<F: Flash>(flash: &mut F, page: usize) -> Option<Settings> {
-    let mut bytes = [0; settings::LEN];
-    flash.read(page * F::PAGE, &mut bytes).ok()?;
-    Settings::decode(&bytes)
+/// Whether the button is pressed now and stays so for this long.
+fn is_held(board: &mut impl Board, for_ms: u64) -> bool {
+    let since = board.now().0;
+    while board.button() {
+        if board.now().0 - since >= for_ms {
+            return true;
+        }
+        board.feed_watchdog();
+        board.sleep();
+    }
+    false
+}
+
+fn wait_for_pairing<B: Board>(mut board: B, mut unpaired: Unpaired<B::Flash>) -> ! {
+    board.open_line(pairing::BAUD);
+    loop {
+        let now = board.now();
+        while let Some(byte) = board.line_byte() {
+            if let Some(wire) = unpaired.handle_line_byte(byte, now) {
+                board.send(&wire);
+            }
+        }
+        if unpaired.wants_restart(now) {
+            board.restart();
+        }
+        board.feed_watchdog();
+        board.sleep();
+    }
 }
 
 fn start<S: Storage>(settings: Settings, storage: S) -> Result<Reader<S>, StorageError> {
@@ -107,8 +182,9 @@ fn start<S: Storage>(settings: Settings, storage: S) -> Result<Reader<S>, Storag
 }
 
 /// The reader with its badge ports and its panel.
-struct Node<S, P> {
+struct Node<S, F, P> {
     reader: Reader<S>,
+    updater: Updater<F>,
     panel: Panel<P, P, P, P>,
     card: em4100::Decoder,
     /// When the badge module said something last.
@@ -116,7 +192,7 @@ struct Node<S, P> {
     pulses: wiegand::Decoder,
 }
 
-impl<S: Storage, P: OutputPin> Node<S, P> {
+impl<S: Storage, F: Flash, P: OutputPin> Node<S, F, P> {
     fn read_badges(&mut self, board: &mut impl Board, now: UptimeMs) {
         while let Some(byte) = board.badge_byte() {
             self.card_at = now.0;
@@ -145,6 +221,16 @@ impl<S: Storage, P: OutputPin> Node<S, P> {
         self.reader.handle_health(supply_mv, tamper);
         let noise = self.card.noise().saturating_add(self.pulses.noise());
         self.reader.handle_badge_noise(noise.saturating_add(board.dropped()));
+    }
+
+    fn look_after_program(&mut self, board: &mut impl Board) {
+        if self.updater.wants_restart() {
+            board.restart();
+        }
+        if self.reader.is_served() {
+            self.updater.confirm();
+        }
+        self.updater.work();
     }
 
     fn show(&mut self, now: UptimeMs) {

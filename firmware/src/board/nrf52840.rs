@@ -4,7 +4,7 @@
 //! line     UART0   P0.06 TX, P0.08 RX, driver enable P0.27
 //! badges   UARTE1  P1.02 RX, 9 600 baud                   Wiegand  D0 P0.30, D1 P0.31
 //! outputs  green P0.13, red P0.14, buzzer P0.15, relay P0.16
-//! input    housing contact P0.11, closed to ground while shut; the supply is not measured
+//! inputs   housing contact P0.11, closed to ground while shut; button P0.12; the supply is not measured
 //! ```
 //!
 //! The whole chip stands still for 85 ms while a page erases, so the loop's quiet moments count here: a byte that comes
@@ -43,6 +43,7 @@ const IRQ_UARTE1: usize = 40;
 
 const DRIVER: usize = 27;
 const HOUSING: usize = 11;
+const BUTTON: usize = 12;
 /// Green, red, buzzer, relay.
 const OUTPUTS: [usize; 4] = [13, 14, 15, 16];
 /// Wiegand D0, D1.
@@ -66,15 +67,20 @@ pub struct Chip {
 }
 
 impl Chip {
-    /// From reset to a board whose interrupts run.
-    pub fn start() -> Chip {
+    /// From reset to a core that runs at its speed, which is so from the start.
+    pub fn wake() -> Chip {
+        Chip { uptime: Uptime::default() }
+    }
+
+    /// To a board whose interrupts run.
+    pub fn start(&mut self) {
         // The crystal, for baud rates that hold from -20 to 60 °C; not waited for.
         CLOCK.at(0x000).write(1);
         for pin in OUTPUTS.into_iter().chain([DRIVER]) {
             set_level(pin, false);
             set_up(pin, OUTPUT);
         }
-        set_up(HOUSING, INPUT_PULLED_UP);
+        [HOUSING, BUTTON].into_iter().for_each(|pin| set_up(pin, INPUT_PULLED_UP));
         for (channel, pin) in WIRES.into_iter().enumerate() {
             set_up(pin, INPUT_PULLED_UP);
             // An event on the falling edge.
@@ -82,45 +88,63 @@ impl Chip {
         }
         GPIOTE.at(0x304).write(0b11);
         open_badges();
-        start_watchdog();
+        self.start_watchdog();
         cortex::start_timer(TICKS_PER_MS);
         [IRQ_UART0, IRQ_GPIOTE, IRQ_UARTE1].into_iter().for_each(cortex::enable_interrupt);
-        Chip { uptime: Uptime::default() }
+    }
+
+    /// Fires 4 s after it was fed last, also while the core sleeps.
+    pub fn start_watchdog(&self) {
+        WDT.at(0x50C).write(1);
+        WDT.at(0x504).write(4 * 32_768 - 1);
+        WDT.at(0x508).write(1);
+        WDT.at(0x000).write(1);
+    }
+
+    /// Where the image in a slot has its vectors: behind its first page.
+    pub fn vectors(slot: u8) -> usize {
+        SLOTS.begin + (usize::from(slot) - 1) * SLOT_PAGES * PAGE + PAGE
     }
 }
 
-/// The reader's part of the flash: the upper half, behind the program.
-pub struct Memory;
+/// A stretch of the flash.
+pub struct Memory {
+    begin: usize,
+    len: usize,
+}
 
-const BEGIN: usize = 0x0008_0000;
-const LEN: usize = 512 * 1024;
+/// Journal and settings: the upper half.
+const RECORDS: Memory = Memory { begin: 0x0008_0000, len: 512 * 1024 };
+/// The two slots: the second and third 64 KiB.
+const SLOTS: Memory = Memory { begin: 0x0001_0000, len: 2 * SLOT_PAGES * PAGE };
+const SLOT_PAGES: usize = 16;
 const PAGE: usize = 4096;
 
 impl Flash for Memory {
     const PAGE: usize = PAGE;
 
-    #[allow(unsafe_code, reason = "the upper half of the flash is memory that only this module writes")]
+    #[allow(unsafe_code, reason = "these stretches are memory that only this module writes")]
     fn read(&mut self, at: usize, into: &mut [u8]) -> Result<(), FlashError> {
-        if at + into.len() > LEN {
+        if at + into.len() > self.len {
             return Err(FlashError);
         }
         for (offset, byte) in into.iter_mut().enumerate() {
-            // SAFETY: inside the upper half, which is always readable.
-            *byte = unsafe { core::ptr::read_volatile((BEGIN + at + offset) as *const u8) };
+            // SAFETY: inside the stretch, which is always readable.
+            *byte = unsafe { core::ptr::read_volatile((self.begin + at + offset) as *const u8) };
         }
         Ok(())
     }
 
     #[allow(unsafe_code, reason = "programming is writing to the flash's own addresses")]
     fn program(&mut self, at: usize, word: &[u8; WORD]) -> Result<(), FlashError> {
-        if at + WORD > LEN || !at.is_multiple_of(WORD) {
+        if at + WORD > self.len || !at.is_multiple_of(WORD) {
             return Err(FlashError);
         }
         NVMC.at(0x504).write(1);
         for (index, half) in word.chunks_exact(WORD / 2).enumerate() {
             let value = half.iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte));
-            // SAFETY: inside the upper half, aligned to four, enabled for writing; no reference to it exists.
-            unsafe { core::ptr::write_volatile((BEGIN + at + 4 * index) as *mut u32, value) };
+            // SAFETY: inside the stretch, aligned to four, enabled for writing; no reference to it exists.
+            unsafe { core::ptr::write_volatile((self.begin + at + 4 * index) as *mut u32, value) };
             NVMC.at(0x400).wait_for(1);
         }
         NVMC.at(0x504).write(0);
@@ -128,11 +152,11 @@ impl Flash for Memory {
     }
 
     fn erase(&mut self, page: usize) -> Result<(), FlashError> {
-        if page >= LEN / PAGE {
+        if page >= self.len / PAGE {
             return Err(FlashError);
         }
         NVMC.at(0x504).write(2);
-        NVMC.at(0x508).write((BEGIN + page * PAGE) as u32);
+        NVMC.at(0x508).write((self.begin + page * PAGE) as u32);
         let ready = NVMC.at(0x400).wait_for(1);
         NVMC.at(0x504).write(0);
         if ready { Ok(()) } else { Err(FlashError) }
@@ -162,8 +186,15 @@ impl Board for Chip {
     type Flash = Memory;
     type Pin = Output;
 
+    const BOARD: u8 = 2;
+    const SLOT_PAGES: usize = SLOT_PAGES;
+
     fn flash(&mut self) -> Memory {
-        Memory
+        RECORDS
+    }
+
+    fn slots(&mut self) -> Memory {
+        SLOTS
     }
 
     fn outputs(&mut self) -> [Output; 4] {
@@ -226,6 +257,14 @@ impl Board for Chip {
     fn sleep(&mut self) {
         cortex::sleep();
     }
+
+    fn button(&mut self) -> bool {
+        P0.at(0x510).read() & (1 << BUTTON) == 0
+    }
+
+    fn restart(&mut self) -> ! {
+        cortex::reset()
+    }
 }
 
 fn set_up(pin: usize, how: u32) {
@@ -252,14 +291,6 @@ fn open_badges() {
     UARTE1.at(0x304).write(1 << 4);
     UARTE1.at(0x500).change(0xF, 8);
     UARTE1.at(0x000).write(1);
-}
-
-/// Fires 4 s after it was fed last, also while the core sleeps.
-fn start_watchdog() {
-    WDT.at(0x50C).write(1);
-    WDT.at(0x504).write(4 * 32_768 - 1);
-    WDT.at(0x508).write(1);
-    WDT.at(0x000).write(1);
 }
 
 /// Puts the next byte on the line, or lets go of it.

@@ -2,6 +2,7 @@
 //!
 //! A word takes one programming per erase. What a cut has torn stays torn until it is erased: it refuses to be
 //! programmed, and reads at each start as one of the things that it might be, whole and right among them.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
