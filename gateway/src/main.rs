@@ -15,6 +15,7 @@ use gateway::store::ledger::export::Format;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::reader::sign::Board;
 
 /// 安薪网关: between the gate of a construction site and the wage-payment monitoring platform.
 #[derive(Parser)]
@@ -68,6 +69,38 @@ enum Command {
     /// Every fact, hash-chained. Reads only; the gateway may be running.
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// Our own badge readers: a new program.
+    #[command(subcommand)]
+    Reader(ReaderCommand),
+}
+
+#[derive(Subcommand)]
+enum ReaderCommand {
+    /// Hand a new program to a reader through the running gateway, and wait until it runs.
+    Update {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// The reader's id in the configuration.
+        terminal: String,
+        /// As the maker has signed it.
+        file: PathBuf,
+    },
+    /// Sign programs for an update. For the maker of the firmware.
+    Sign {
+        /// The maker's secret key: 64 hexadecimal digits.
+        #[arg(long, value_name = "FILE")]
+        key_file: PathBuf,
+        #[arg(long, value_enum)]
+        board: Board,
+        /// Higher than that of every earlier update.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        version: u32,
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+        /// Linked for slot 1 and for slot 2.
+        #[arg(required = true, num_args = 1..=2)]
+        programs: Vec<PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -202,6 +235,12 @@ fn execute(arguments: Arguments) -> anyhow::Result<()> {
         Command::Key(KeyCommand::Rotate(file)) => say(&cli::key::rotate(&load(&file)?)?),
         Command::Key(KeyCommand::Change { config, new_key_file }) => {
             say(&cli::key::change(&load(&config)?, &new_key_file)?)
+        }
+        Command::Reader(ReaderCommand::Update { config, terminal, file }) => {
+            say(&cli::reader::update::run(&load(&config)?, &terminal, &file)?)
+        }
+        Command::Reader(ReaderCommand::Sign { key_file, board, version, output, programs }) => {
+            say(&cli::reader::sign::run(&key_file, board, version, &programs, &output)?)
         }
         Command::Ledger(LedgerCommand::Verify { data, public_key }) => {
             say(&cli::ledger::verify(&data, public_key.as_deref())?)

@@ -4,6 +4,7 @@
 //! The line's path is a link that stays the same while the gateway comes and goes. What a reader has been told and has
 //! swiped is remembered up to a limit, so that a line can run for days.
 
+mod chip;
 mod flash;
 
 use std::collections::VecDeque;
@@ -18,6 +19,7 @@ use firmware::{Panel, Reader, Show};
 use gateway::clock::Clock;
 use protocol::{Address, Badge, Key, Seq, Signal, UptimeMs};
 
+pub use self::chip::Chip;
 pub use self::flash::{Flash, JOURNAL};
 use crate::faults::Faults;
 use crate::pty::Pump;

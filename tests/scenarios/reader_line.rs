@@ -4,7 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
+mod program;
 mod site;
+mod updates;
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,6 @@
 //! The bodies of the commands.
 
+pub mod api;
 pub mod backup;
 pub mod erase;
 pub mod exit;
@@ -7,5 +8,6 @@ pub mod import;
 pub mod key;
 pub mod ledger;
 pub mod proof;
+pub mod reader;
 pub mod serve;
 pub mod summary;

@@ -1,11 +1,12 @@
 //! Which terminals are known, and the way of an order from the console to the task that holds the terminal's link.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::firmware::UpdateFile;
 use crate::config::{DirectionRule, Secret};
 use crate::punch::TerminalId;
 
@@ -29,6 +30,8 @@ pub enum Order {
     SetTime,
     /// The terminal has just been approved: greet it, so that it delivers what it has kept.
     Adopted,
+    /// Begin to hand over a new program. Carried out when it has begun; how far it is stands on the board.
+    Update(Arc<UpdateFile>),
 }
 
 /// Why an order was not carried out.

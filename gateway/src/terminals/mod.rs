@@ -2,6 +2,7 @@
 //!
 //! Does not know that a platform exists.
 
+pub mod firmware;
 pub mod hub;
 pub mod line;
 pub mod mqtt;

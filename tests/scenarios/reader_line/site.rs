@@ -10,10 +10,12 @@ use gateway::config::DirectionRule;
 use gateway::punch::{
     Credential, Direction, Fact, Gap, GapKind, Judgement, Punch, PunchId, TimeSource, UnixMs, Verdict,
 };
-use gateway::terminals::line::reader::{Command, Controller, Event, Moment, Origin, Stationed};
+use gateway::terminals::line::reader::{Command, Controller, Event, Moment, Origin, Progress, Stationed};
 use harness::faults::Faults;
 use harness::reader::WireFaults;
 use protocol::{Address, Badge, Damage, Key, Seq, Signal, UptimeMs};
+
+use super::program::Program;
 
 const START: UnixMs = UnixMs(1_772_406_065_000);
 pub const JOURNAL: usize = 32;
@@ -32,6 +34,7 @@ pub struct Gate {
     pub numbers: BTreeMap<Seq, u32>,
     pub signals: Vec<(u32, Signal)>,
     pub opened: u32,
+    pub program: Program,
 }
 
 /// Frames on their way.
@@ -70,6 +73,7 @@ pub struct Site {
     pub damage: Damage,
     pub silent: BTreeSet<usize>,
     pub outcomes: Vec<Result<(), String>>,
+    pub progress: Vec<Progress>,
     pub recorded: Vec<Vec<u8>>,
     pub next_badge: u32,
 }
@@ -89,6 +93,7 @@ impl Gate {
             numbers: BTreeMap::new(),
             signals: Vec::new(),
             opened: 0,
+            program: Program::default(),
         };
         gate.reader = Some(gate.start(RamStorage::new()));
         gate
@@ -138,6 +143,7 @@ impl Site {
             damage: Damage::default(),
             silent: BTreeSet::new(),
             outcomes: Vec::new(),
+            progress: Vec::new(),
             recorded: Vec::new(),
             next_badge: 0x1000,
         };
@@ -158,7 +164,7 @@ impl Site {
         Controller::new(readers.collect(), BAUD, self.faults.pick(0..u64::MAX), self.clock.instant())
     }
 
-    fn now(&self) -> Moment {
+    pub fn now(&self) -> Moment {
         Moment { instant: self.clock.instant(), wall: self.clock.now(), trusted: true }
     }
 
@@ -181,6 +187,11 @@ impl Site {
             self.send(wire.to_vec(), false);
         }
         self.deliver();
+        for gate in 0..self.gates.len() {
+            if self.gates[gate].program.work() {
+                self.reset(gate);
+            }
+        }
         while let Some((station, event)) = self.controller.poll_event() {
             self.handle_event(station, event);
         }
@@ -219,6 +230,7 @@ impl Site {
             let uptime = UptimeMs(self.ms - gate.started);
             let reader = gate.reader.as_mut().unwrap();
             bytes.iter().for_each(|byte| reader.handle_line_byte(*byte, uptime));
+            gate.program.look_after(reader);
             answers.extend(reader.poll_transmit());
             while let Some(show) = reader.poll_show() {
                 match show {
@@ -244,6 +256,7 @@ impl Site {
             Event::Ordered { outcome, .. } => {
                 self.outcomes.push(outcome.map_err(|declined| format!("{declined:?}")));
             }
+            Event::Updating(progress) => self.progress.push(progress),
             Event::Greeted { .. } | Event::Status(_) | Event::Calm => {}
         }
     }
@@ -305,6 +318,7 @@ impl Site {
         let storage = gate.reader.take().unwrap().into_storage();
         gate.reader = Some(gate.start(storage));
         gate.started = started;
+        gate.program.start();
     }
 
     /// What the store was doing may have been done, and nobody knows.

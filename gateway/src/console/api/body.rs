@@ -19,6 +19,9 @@ pub struct Csv {
     pub turn: OwnedSemaphorePermit,
 }
 
+/// A body of bytes, at most `LIMIT` of them.
+pub struct Octets<const LIMIT: usize>(pub Bytes);
+
 /// JSON bodies up to this size are taken where a worker's picture may be in them: 1 MiB as Base64, and its fields.
 pub const WORKER_LIMIT: usize = 2 * 1024 * 1024;
 /// CSV bodies up to this size are taken: 500 workers with pictures of 60 KiB are 40 MiB, 20 000 without are 6 MiB.
@@ -55,6 +58,15 @@ impl FromRequest<Shared> for Csv {
         let turn = turn.map_err(|_| Problem::unavailable("another roster file is being imported"))?;
         let file = read(request, console, CSV_LIMIT).await?;
         Ok(Csv { file, turn })
+    }
+}
+
+impl<S: Send + Sync, const LIMIT: usize> FromRequest<S> for Octets<LIMIT> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Octets<LIMIT>, Problem> {
+        expect_type(request.headers(), "application/octet-stream")?;
+        read(request, state, LIMIT).await.map(Octets)
     }
 }
 

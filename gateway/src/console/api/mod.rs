@@ -58,6 +58,7 @@ fn of_now() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/terminals/{id}/approve", post(terminals::approve)),
         ("/terminals/{id}/open", post(terminals::open)),
         ("/terminals/{id}/sync", post(terminals::sync)),
+        ("/terminals/{id}/firmware", post(terminals::update)),
         ("/alarms", get(alarms::list)),
         ("/events", get(events::stream)),
         ("/openapi.json", get(description)),

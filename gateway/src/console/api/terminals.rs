@@ -1,5 +1,7 @@
 //! `GET terminals` and the orders that a registrar gives to one of them.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::Deserialize;
@@ -12,6 +14,7 @@ use crate::config::DirectionRule;
 use crate::ops::alarms::Kind;
 use crate::ops::board::TerminalStatus;
 use crate::punch::{Adoption, Fact, TerminalId};
+use crate::terminals::firmware::{MAX_FILE, UpdateFile};
 use crate::terminals::hub::{Order, OrderError, Terminal};
 
 /// Longer ids do not fit on a page or in a file name.
@@ -78,6 +81,17 @@ pub async fn sync(State(console): Here, Path(id): Path<String>) -> Result<Json<V
         return Err(Problem::unavailable("the gateway's own clock is not trustworthy; no terminal is set from it"));
     }
     console.order(&id, Order::SetTime).await
+}
+
+/// Begins to hand a new program to one of our own readers.
+pub async fn update(
+    State(console): Here,
+    Path(id): Path<String>,
+    body::Octets(bytes): body::Octets<MAX_FILE>,
+) -> Result<Json<Value>, Problem> {
+    let file = UpdateFile::parse(&bytes);
+    let file = file.map_err(|error| Problem::content(format!("this is no update file: {error}"), Vec::new()))?;
+    console.order(&id, Order::Update(Arc::new(file))).await
 }
 
 impl Console {

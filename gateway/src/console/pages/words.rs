@@ -139,6 +139,7 @@ impl Language {
             Kind::LineUnkeyed => self.pick("串口未加密钥", "Line without keys"),
             Kind::ReaderSilent => self.pick("读卡器无应答", "Reader silent"),
             Kind::ReaderForged => self.pick("读卡器数据疑被伪造", "Forged reader frames"),
+            Kind::ReaderUpdate => self.pick("读卡器程序未更新", "Reader not updated"),
             Kind::ReaderTamper => self.pick("读卡器被拆动", "Reader tampered with"),
             Kind::PunchesLost => self.pick("打卡记录丢失", "Punches lost"),
             Kind::BrokerDown => self.pick("消息服务断开", "Broker down"),

@@ -18,6 +18,7 @@ mod report;
 mod station;
 mod suspicion;
 pub mod swipes;
+mod update;
 
 use std::convert::Infallible;
 use std::io;

@@ -128,6 +128,7 @@ impl Polling {
             Event::Heard => self.report.heard(self.controller.origin(station)),
             Event::Status(status) => self.report.status(self.controller.origin(station), &status),
             Event::Attacked { frames } => self.report.attacked(self.controller.origin(station), frames),
+            Event::Updating(progress) => self.report.updating(self.controller.origin(station), &progress),
             Event::Calm => self.report.calm(self.controller.origin(station)),
         }
     }
@@ -160,6 +161,12 @@ impl Polling {
             Order::SetTime => Command::SetTime,
             Order::Adopted => {
                 let _ = done.send(Err(OrderError::Unsupported(serial)));
+                return;
+            }
+            Order::Update(file) => {
+                let begun = self.controller.update(station, file, self.context.clock.instant());
+                let terminal = self.controller.origin(station).terminal.to_string();
+                let _ = done.send(begun.map_err(|declined| order_error(terminal, declined)));
                 return;
             }
         };
@@ -222,6 +229,7 @@ fn order_error(terminal: String, declined: Declined) -> OrderError {
     let reason = match declined {
         Declined::Silent => return OrderError::Offline(terminal),
         Declined::NoAnswer => return OrderError::NoAnswer(terminal),
+        Declined::Busy => "another update is on its way to it".to_owned(),
         Declined::ClockUntrusted => "the gateway's own clock is not set".to_owned(),
         Declined::Refused(refusal) => format!("{refusal:?}"),
     };

@@ -5,6 +5,7 @@
 //! owner said [`Controller::commit`]. Does no I/O, keeps no clock, rolls no dice; knows nothing about ports.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use protocol::{Address, BootId, Damage, Decoder, Key, MAX_WIRE, Refusal, Status, Wire};
@@ -12,7 +13,9 @@ use protocol::{Address, BootId, Damage, Decoder, Key, MAX_WIRE, Refusal, Status,
 pub use super::dating::Moment;
 pub use super::origin::Origin;
 use super::station::Station;
+pub use super::update::Progress;
 use crate::punch::{Fact, Judgement};
+use crate::terminals::firmware::UpdateFile;
 
 /// How long a reader may think, over the time that the bytes take: USB adapters keep bytes back for up to 16 ms, twice.
 const TURNAROUND: Duration = Duration::from_millis(60);
@@ -42,6 +45,8 @@ pub enum Declined {
     Silent,
     /// The reader did not confirm in time.
     NoAnswer,
+    /// Another update is on its way.
+    Busy,
     /// The gateway does not know the time itself.
     ClockUntrusted,
     Refused(Refusal),
@@ -64,6 +69,8 @@ pub enum Event {
     Attacked { frames: u64 },
     /// No more of them for a while.
     Calm,
+    /// How far an update is; with [`Progress::Done`] or [`Progress::Failed`] it has ended.
+    Updating(Progress),
     /// A command has ended.
     Ordered { ticket: u64, outcome: Result<(), Declined> },
 }
@@ -199,6 +206,15 @@ impl Controller {
             Command::Open | Command::SetTime => return self.stations[station].order(ticket, command, now.instant),
         };
         self.events.push_back((station, Event::Ordered { ticket, outcome: Err(declined) }));
+    }
+
+    /// Begins to hand a new program to a reader; what becomes of it comes as [`Event::Updating`].
+    pub fn update(&mut self, station: usize, file: Arc<UpdateFile>, now: Instant) -> Result<(), Declined> {
+        let station = &mut self.stations[station];
+        if station.is_silent() {
+            return Err(Declined::Silent);
+        }
+        if station.update(file, now) { Ok(()) } else { Err(Declined::Busy) }
     }
 
     /// The port was opened anew: nothing that was said before on it can be relied on.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use protocol::{BootId, Status};
 
 use super::origin::Origin;
+use super::update::Progress;
 use crate::clock::Clock;
 use crate::ops::Ops;
 use crate::ops::alarms::{Kind, Severity};
@@ -119,6 +120,31 @@ impl Report {
 
     pub(super) fn calm(&self, origin: &Origin) {
         self.ops.alarms.clear(Kind::ReaderForged, origin.terminal.as_str());
+    }
+
+    /// How far a new program is on its way to the reader.
+    pub(super) fn updating(&self, origin: &Origin, progress: &Progress) {
+        let subject = origin.terminal.as_str();
+        let text = match progress {
+            Progress::Sending { done, of } => format!("{done} of {of}"),
+            Progress::Checking => "checking".to_owned(),
+            Progress::Done { version } => format!("done: version {version}"),
+            Progress::Failed(reason) => format!("failed: {reason}"),
+        };
+        match progress {
+            Progress::Sending { .. } | Progress::Checking => tracing::debug!(terminal = subject, %text, "update"),
+            Progress::Done { version } => {
+                tracing::info!(terminal = subject, version, "reader updated");
+                self.ops.alarms.clear(Kind::ReaderUpdate, subject);
+            }
+            Progress::Failed(reason) => {
+                let text = format!("reader {subject} was not updated: {reason}");
+                self.ops.alarms.raise(Severity::Warning, Kind::ReaderUpdate, subject, text);
+            }
+        }
+        self.ops.board.edit_terminal(&origin.serial, |status| {
+            status.health.insert("update".to_owned(), text);
+        });
     }
 
     /// Facts of this terminal are durable. `appended` answers for the facts that were given to the store: all of them,

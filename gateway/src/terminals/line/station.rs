@@ -1,5 +1,6 @@
 //! What the controller knows of one reader: its session, what is owed to it, and when it is to be asked next.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use protocol::{Accepted, Answer, BootId, Frame, GatewayEnd, Request, Seq, Status, Wire};
@@ -11,7 +12,9 @@ use super::feedback::Feedback;
 use super::origin::Origin;
 use super::reader::{Command, Declined, Event, Stationed};
 use super::suspicion::Suspicion;
+use super::update::{Progress, Update};
 use crate::punch::Judgement;
+use crate::terminals::firmware::UpdateFile;
 
 /// From one question to the next when nothing waits.
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
@@ -35,6 +38,7 @@ pub(super) struct Station {
     feedback: Feedback,
     commands: Commands,
     suspicion: Suspicion,
+    update: Option<Update>,
     asking: Asking,
     boot: Option<BootId>,
     /// A commit that the reader has not heard of yet.
@@ -57,6 +61,7 @@ enum Asking {
     Time,
     Signal(Seq),
     Command,
+    Update,
 }
 
 impl Station {
@@ -73,6 +78,7 @@ impl Station {
             feedback: Feedback::default(),
             commands: Commands::default(),
             suspicion: Suspicion::default(),
+            update: None,
             asking: Asking::Hello,
             boot: None,
             commit_due: false,
@@ -106,12 +112,13 @@ impl Station {
         }
         let at_once = self.is_urgent().then_some(self.heard_at);
         let collect = (!self.cursor.is_storing()).then_some(self.collect_at);
-        at_once.into_iter().chain(collect).fold(self.status_at, Instant::min)
+        let update = self.update.as_ref().map(Update::due);
+        at_once.into_iter().chain(collect).chain(update).fold(self.status_at, Instant::min)
     }
 
     /// When something of this reader is over although nobody answers.
     pub(super) fn expires_at(&self) -> Option<Instant> {
-        self.commands.expires_at()
+        self.commands.expires_at().into_iter().chain(self.update.as_ref().map(Update::expires_at)).min()
     }
 
     /// Whether somebody at the gate waits for the next question.
@@ -130,7 +137,7 @@ impl Station {
         self.end.request(&request)
     }
 
-    /// Commits first, because somebody waits for the green lamp.
+    /// Commits first, because somebody waits for the green lamp. An update has every other turn: swipes do not wait for it.
     fn choose(&mut self, boot: BootId, now: Moment) -> (Asking, Request) {
         if self.commit_due {
             return (Asking::Collect, self.cursor.request());
@@ -147,6 +154,10 @@ impl Station {
         }
         if self.status_at <= now.instant || self.cursor.is_storing() {
             return (Asking::Status, Request::Status);
+        }
+        let update = self.update.as_mut().filter(|_| self.asking != Asking::Update);
+        if let Some(request) = update.and_then(|update| update.request(now.instant)) {
+            return (Asking::Update, request);
         }
         (Asking::Collect, self.cursor.request())
     }
@@ -182,6 +193,10 @@ impl Station {
             }
             Answer::Done => events.extend(self.done(Ok(()), now.instant)),
             Answer::Refused(refusal) => events.extend(self.done(Err(Declined::Refused(refusal)), now.instant)),
+            Answer::Image(image) => {
+                let progress = self.update.as_mut().and_then(|update| update.handle_image(image, now.instant));
+                events.extend(self.updating(progress));
+            }
             // Not asked for by this version.
             Answer::AllowList { .. } => {}
         }
@@ -193,6 +208,7 @@ impl Station {
         let mut events = vec![Event::Greeted { boot }];
         if self.boot.replace(boot) != Some(boot) {
             events.extend(self.commands.rebooted().into_iter().map(Event::from));
+            self.update.iter_mut().for_each(|update| update.handle_start(now.instant));
         }
         let rewound = self.dating.is_rewound(boot, status.now, now.instant);
         self.commit_due = false;
@@ -234,9 +250,32 @@ impl Station {
             // A reader that does not understand these cannot be served; the pace of asking stays.
             Asking::Collect => self.collect_at = now + STORE_RETRY,
             Asking::Status => self.status_at = now + STATUS_INTERVAL,
+            Asking::Update => {
+                let Err(Declined::Refused(refusal)) = outcome else { return None };
+                let progress = self.update.as_mut().and_then(|update| update.handle_refusal(refusal, now));
+                return self.updating(progress);
+            }
             Asking::Hello => {}
         }
         None
+    }
+
+    /// An update that has ended, well or not, is over.
+    fn updating(&mut self, progress: Option<Progress>) -> Option<Event> {
+        match progress.as_ref()? {
+            Progress::Done { .. } | Progress::Failed(_) => self.update = None,
+            Progress::Sending { .. } | Progress::Checking => {}
+        }
+        progress.map(Event::Updating)
+    }
+
+    /// Begins to hand this over; false while another update is on its way.
+    pub(super) fn update(&mut self, file: Arc<UpdateFile>, now: Instant) -> bool {
+        let is_free = self.update.is_none();
+        if is_free {
+            self.update = Some(Update::new(file, now));
+        }
+        is_free
     }
 
     /// The open question was not answered in time.
@@ -277,8 +316,10 @@ impl Station {
     /// What has come too late by now, and whether somebody else is on the wire.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Event> {
         self.feedback.expire(now);
+        let over = self.update.as_ref().and_then(|update| update.expire(now));
+        let given_up = self.updating(over);
         let ended = self.commands.expire(now).into_iter().map(Event::from);
-        ended.chain(self.suspicion.poll(self.end.damage(), now)).collect()
+        ended.chain(given_up).chain(self.suspicion.poll(self.end.damage(), now)).collect()
     }
 
     /// The port was opened anew: session and open question are gone. What is with the store stays there.

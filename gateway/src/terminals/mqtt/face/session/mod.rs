@@ -224,6 +224,7 @@ impl Session {
                 self.errands.request(Errand::SetTime, Some(number));
                 None
             }
+            Order::Update(_) => Some(Err(OrderError::Unsupported(self.name()))),
         };
         if let Some(outcome) = outcome {
             self.events.push_back(Event::OrderDone { order: number, outcome });

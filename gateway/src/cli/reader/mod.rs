@@ -1,0 +1,4 @@
+//! `reader`: our own badge readers, from the bench to a new program.
+
+pub mod sign;
+pub mod update;
