@@ -6,6 +6,7 @@
 mod common;
 
 use common::{KEY, address, gateway, hex, reader};
+use protocol::image::{Header, Piece};
 use protocol::*;
 
 const NONCE: u64 = 0x0102_0304_0506_0708;
@@ -107,6 +108,90 @@ fn conversation() -> Vec<(Request, &'static str, Answer, &'static str)> {
     ]
 }
 
+fn image(version: u32, on_trial: bool, target: u8, staging: Staging) -> Answer {
+    Answer::Image(Image { board: 1, version, on_trial, target, staging })
+}
+
+/// The same conversation goes on about the reader's program and its pairing.
+fn upkeep() -> Vec<(Request, &'static str, Answer, &'static str)> {
+    let piece = Piece(std::array::from_fn(|index| (7 * index + 1) as u8));
+    let pairing = Pairing { address: 12, baud: 9_600, key: Key(std::array::from_fn(|index| index as u8)) };
+    vec![
+        (
+            Request::Image,
+            "00111209d2010707d0c96e75818ff04b909100",
+            image(0, false, 1, Staging::Nothing),
+            "00081309d2010706010102010b8df919e50906e945281300",
+        ),
+        (
+            Request::Stage { header: piece },
+            "00501209d301070801080f161d242b323940474e555c636a71787f868d949ba2a9b0b7bec5ccd3dae1e8eff6fd040b121920272e353c434a51585f666d747b828990979ea5acb3bac1c8cfd6dde4ebf2f941070e151c232a31383f464d545b626970777e858c939aa1a8afb6bdc4cbd2d9e0e7eef5fc030a11181f262d343b424950575e656c737a5deddfa370aacfcf933e00",
+            image(5, true, 2, Staging::Checking),
+            "00161309d30107060105010201f5824a97dc3782f7bdbf00",
+        ),
+        (
+            Request::Write { index: 300, piece },
+            "00521209d4010709ac0201080f161d242b323940474e555c636a71787f868d949ba2a9b0b7bec5ccd3dae1e8eff6fd040b121920272e353c434a51585f666d747b828990979ea5acb3bac1c8cfd6dde4ebf2f941070e151c232a31383f464d545b626970777e858c939aa1a8afb6bdc4cbd2d9e0e7eef5fc030a11181f262d343b424950575e656c737a9ff1fcfeb8baa45eefd500",
+            image(5, false, 2, Staging::Next(301)),
+            "00091309d401070601050f0202ad02bfcd3726b083329ba10200",
+        ),
+        (
+            Request::Install,
+            "00111209d501070ad5413c992c7f70cca43600",
+            image(5, false, 2, Staging::Ready),
+            "00091309d501070601050d020310c3a45048725675385300",
+        ),
+        (
+            Request::Install,
+            "00111209d601070aae96b0cd6a8111c2c62600",
+            Answer::Refused(Refusal::NotSigned),
+            "00121309d601070403b3891631e9a4f4e3fd2700",
+        ),
+        (
+            Request::Install,
+            "00111209d701070a4f6ef8d58f4c6971088500",
+            Answer::Refused(Refusal::OtherBoard),
+            "00121309d7010704047d659052528c893080e700",
+        ),
+        (
+            Request::Install,
+            "00111209d801070ae23f19e825326c13590500",
+            Answer::Refused(Refusal::OldVersion),
+            "00121309d801070405a76d407433d38d05eb6f00",
+        ),
+        (
+            Request::Install,
+            "00111209d901070a92e439b8d0f52b5ba34100",
+            Answer::Refused(Refusal::Damaged),
+            "00121309d901070406759d033f0399827b92b100",
+        ),
+        (
+            Request::Install,
+            "00111209da01070a34e580edd3f8cddd83ed00",
+            Answer::Refused(Refusal::NotStaged),
+            "00121309da010704077c0b8d0d81109f9f4ab000",
+        ),
+        (
+            Request::Install,
+            "00111209db01070ae3f0663c3ef1d789891f00",
+            Answer::Refused(Refusal::NoFlash),
+            "00121309db0107040879400693c5c90a2f0d5200",
+        ),
+        (
+            Request::Install,
+            "00111209dc01070a36eea48552aff2ef047900",
+            Answer::Refused(Refusal::Paired),
+            "00121309dc0107040963ab5ed362a01676ffd300",
+        ),
+        (
+            Request::Pair(pairing),
+            "000a1209dd01070b0c804b1a0102030405060708090a0b0c0d0e0f8e8b5143761e9f9706d800",
+            Answer::Done,
+            "00111309dd01070347bdc38a8fa1c137916400",
+        ),
+    ]
+}
+
 const HELLO: &str = "00031209010114888e98a8c0e08081018761867d8e163b4359aa00";
 const WELCOME: &str =
     "00031309020722888e98a8c0e0808101c801cdbf05010402e25e0101038002022a050102030405060bcb3970855d3ed865f88100";
@@ -124,7 +209,7 @@ fn a_conversation_with_a_key_has_these_bytes() {
     assert_eq!(hex(&wire), WELCOME);
     assert_eq!(common::gateway_takes(&mut gateway, &wire), Some(Accepted { boot: BootId(7), answer: welcome }));
 
-    for (request, asked, answer, answered) in conversation() {
+    for (request, asked, answer, answered) in conversation().into_iter().chain(upkeep()) {
         let wire = gateway.request(&request).unwrap();
         assert_eq!(hex(&wire), asked, "{request:?}");
         assert_eq!(common::reader_takes(&mut reader, &wire), Some(Ok(request)));
@@ -157,4 +242,30 @@ fn the_largest_messages_fit_a_frame() {
     };
     let wire = reader.answer(&answer).unwrap();
     assert_eq!(common::gateway_takes(&mut gateway, &wire).unwrap().answer, answer);
+}
+
+#[test]
+fn the_header_of_an_image_has_these_bytes() {
+    let hash = std::array::from_fn(|index| index as u8);
+    let header = Header { board: 1, slot: 2, version: 258, length: 512, hash };
+    let signature = std::array::from_fn(|index| 64 + index as u8);
+    let piece = header.piece(&signature);
+    let golden = "41584931010200000201000000020000000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f606162636465666768696a6b6c6d6e6f707172737475767778797a7b7c7d7e7f00000000000000000000000000000000";
+    assert_eq!(hex(&piece.0), golden);
+    assert_eq!(hex(&header.signed()), golden[..96]);
+    assert_eq!(Header::parse(&piece), Some((header, signature)));
+}
+
+#[test]
+fn a_header_with_a_wrong_mark_length_version_or_filling_is_none() {
+    let header = Header { board: 1, slot: 1, version: 1, length: 128, hash: [0; 32] };
+    assert!(Header::parse(&header.piece(&[0; 64])).is_some());
+    for wrong in [Header { version: 0, ..header }, Header { length: 0, ..header }, Header { length: 130, ..header }] {
+        assert_eq!(Header::parse(&wrong.piece(&[0; 64])), None);
+    }
+    for byte in [0, 3, 6, 7, 112, 127] {
+        let Piece(mut bytes) = header.piece(&[0; 64]);
+        bytes[byte] ^= 1;
+        assert_eq!(Header::parse(&Piece(bytes)), None, "byte {byte}");
+    }
 }
