@@ -7,12 +7,17 @@ mod cuts;
 mod first_swipe;
 mod site;
 mod size;
+mod updates;
 
 /// The image that the emulator runs; a skip is printed when it cannot run here.
 fn emulated_image() -> Option<harness::emulator::Image> {
+    emulated_image_with("l475,emulator")
+}
+
+fn emulated_image_with(features: &str) -> Option<harness::emulator::Image> {
     let found = match harness::emulator::missing() {
         Some(reason) => Err(reason),
-        None => harness::emulator::find("l475,emulator"),
+        None => harness::emulator::find(features),
     };
     found.inspect_err(|reason| println!("SKIP: {reason}")).ok()
 }

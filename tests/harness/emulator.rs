@@ -3,6 +3,7 @@
 
 mod image;
 mod probe;
+mod rom;
 mod wire;
 
 use std::io::Write;
@@ -20,8 +21,10 @@ use crate::reader::{Lamps, rdm_frame};
 
 const EMULATOR: &str = "qemu-system-arm";
 const MACHINE: &str = "b-l475e-iot01a";
-/// The chip's second bank.
-const FLASH_LEN: usize = 512 * 1024;
+/// The two slots for programs.
+const SLOTS: usize = 128 * 1024;
+/// The chip's second bank, and the slots behind it.
+const FLASH_LEN: usize = 512 * 1024 + SLOTS;
 /// Behind the journal's 128 pages of 2 KiB.
 const SETTINGS_AT: usize = 128 * 2048;
 
@@ -66,10 +69,17 @@ struct Running {
 impl EmulatedReader {
     /// A reader fresh from the bench, with its files in this directory.
     pub fn new(image: &Path, dir: &Path, settings: Settings, line: Line) -> EmulatedReader {
-        let mut flash = vec![0xFF; FLASH_LEN];
+        let reader = EmulatedReader::unpaired(image, dir, line);
+        let mut flash = reader.flash();
         let settings = settings.encode();
         flash[SETTINGS_AT..SETTINGS_AT + settings.len()].copy_from_slice(&settings);
         std::fs::write(dir.join("flash.bin"), flash).expect("the directory takes files");
+        reader
+    }
+
+    /// A reader fresh from the factory.
+    pub fn unpaired(image: &Path, dir: &Path, line: Line) -> EmulatedReader {
+        std::fs::write(dir.join("flash.bin"), vec![0xFF; FLASH_LEN]).expect("the directory takes files");
         EmulatedReader { image: image.to_owned(), dir: dir.to_owned(), line, running: None }
     }
 
@@ -105,12 +115,16 @@ impl EmulatedReader {
             }
         };
         let flash = self.dir.join("flash.bin");
+        let rom = self.dir.join("rom.elf");
+        std::fs::write(&rom, rom::with_slots(&self.image, &flash)).expect("the directory takes files");
         let log = std::fs::File::create(self.dir.join("emulator.log")).expect("the directory takes files");
         Command::new(EMULATOR)
             .args(["-machine", MACHINE, "-display", "none", "-monitor", "none", "-accel", "tcg"])
             // About as fast as the chip; without it received bytes come at a tenth of the line's speed.
             .args(["-icount", "shift=6,sleep=on", "-kernel"])
-            .arg(&self.image)
+            .arg(&rom)
+            // A reader that starts again by itself gets its power anew: its programs may be others by then.
+            .arg("-no-reboot")
             .args(["-chardev", &line, "-chardev", &socket("badges", &self.dir.join("badges"))])
             .args(["-serial", "chardev:line", "-serial", "null", "-serial", "null", "-serial", "chardev:badges"])
             .args(["-qtest", &format!("unix:{},server=on,wait=off", self.dir.join("probe").display())])
@@ -121,6 +135,21 @@ impl EmulatedReader {
             .stderr(log)
             .spawn()
             .unwrap_or_else(|error| panic!("{EMULATOR}: {error}"))
+    }
+
+    /// Whether the reader wants to start again by itself; then it has no power now.
+    pub fn has_reset(&mut self) -> bool {
+        let Some(running) = &mut self.running else { return false };
+        let has_ended = running.child.try_wait().expect("a child that was started can be asked").is_some();
+        if has_ended {
+            self.running = None;
+        }
+        has_ended
+    }
+
+    /// Presses the button inside the housing, or lets go of it.
+    pub fn set_button(&mut self, pressed: bool) {
+        self.running().probe.set_input("gpioc", 13, !pressed);
     }
 
     /// The power goes, between any two instructions.

@@ -62,7 +62,7 @@ impl Api {
 
     /// Lets time pass between two questions.
     pub fn pause(&self, time: Duration) {
-        self.runtime.block_on(tokio::time::sleep(time));
+        self.runtime.block_on(async { tokio::time::sleep(time).await });
     }
 }
 
