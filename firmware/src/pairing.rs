@@ -2,8 +2,8 @@
 //!
 //! It listens at [`Address::UNPAIRED`], without a key, at [`BAUD`]: whoever holds the cable is believed, once. What it is
 //! told is in its flash before it says so; then it starts again as that reader. A second pairing is refused until
-//! somebody has pressed its button while it gets its power ([`CLEAR_MS`]). The journal is no part of this: its punches
-//! and boot numbers stay.
+//! somebody has held the button inside its housing ([`Hold`]). The journal is no part of this: its punches and boot
+//! numbers stay.
 
 use protocol::{Address, Answer, BootId, NotUnderstood, Pairing, ReaderEnd, Refusal, Request, Status, UptimeMs, Wire};
 
@@ -13,8 +13,8 @@ use crate::settings::{self, Settings};
 
 /// Speed of the line before a reader is told another one.
 pub const BAUD: u32 = 115_200;
-/// How long the button is to be held from the start on to forget the settings, in milliseconds.
-pub const CLEAR_MS: u64 = 5_000;
+/// How long the button is to be held to forget the settings, in milliseconds.
+const CLEAR_MS: u64 = 5_000;
 /// After the pairing it listens on for this long, in case its answer got lost.
 const LINGER_MS: u64 = 1_000;
 
@@ -32,6 +32,23 @@ fn store<F: Flash>(flash: &mut F, page: usize, settings: &Settings) -> bool {
     let places = (page * F::PAGE..).step_by(WORD);
     let is_written = flash.erase(page).is_ok() && places.zip(words).all(|(at, word)| flash.program(at, word).is_ok());
     is_written && load(flash, page) == Some(*settings)
+}
+
+/// The button inside the housing.
+#[derive(Debug, Default)]
+pub struct Hold {
+    since: Option<UptimeMs>,
+}
+
+impl Hold {
+    /// Whether it has been held long enough for the settings to be erased.
+    pub fn handle(&mut self, pressed: bool, now: UptimeMs) -> bool {
+        let since = *self.since.get_or_insert(now);
+        if !pressed {
+            self.since = None;
+        }
+        pressed && now.0.saturating_sub(since.0) >= CLEAR_MS
+    }
 }
 
 /// A reader without settings.

@@ -15,6 +15,7 @@ use gateway::store::ledger::export::Format;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::reader::pair::Words;
 use crate::cli::reader::sign::Board;
 
 /// 安薪网关: between the gate of a construction site and the wage-payment monitoring platform.
@@ -69,13 +70,15 @@ enum Command {
     /// Every fact, hash-chained. Reads only; the gateway may be running.
     #[command(subcommand)]
     Ledger(LedgerCommand),
-    /// Our own badge readers: a new program.
+    /// Our own badge readers: the bench, and a new program.
     #[command(subcommand)]
     Reader(ReaderCommand),
 }
 
 #[derive(Subcommand)]
 enum ReaderCommand {
+    /// Give a new reader its address, key and speed, alone at a port on the bench.
+    Pair(Words),
     /// Hand a new program to a reader through the running gateway, and wait until it runs.
     Update {
         #[command(flatten)]
@@ -236,6 +239,7 @@ fn execute(arguments: Arguments) -> anyhow::Result<()> {
         Command::Key(KeyCommand::Change { config, new_key_file }) => {
             say(&cli::key::change(&load(&config)?, &new_key_file)?)
         }
+        Command::Reader(ReaderCommand::Pair(words)) => say(&cli::reader::pair::run(&words)?),
         Command::Reader(ReaderCommand::Update { config, terminal, file }) => {
             say(&cli::reader::update::run(&load(&config)?, &terminal, &file)?)
         }

@@ -5,6 +5,7 @@
 
 mod cuts;
 mod first_swipe;
+mod pairing;
 mod site;
 mod size;
 mod updates;

@@ -3,7 +3,7 @@
 use embedded_hal::digital::OutputPin;
 use firmware::flash::Flash;
 use firmware::journal::{Storage, StorageError};
-use firmware::pairing::{self, Unpaired};
+use firmware::pairing::{self, Hold, Unpaired};
 use firmware::settings::Settings;
 use firmware::update::Identity;
 use firmware::{FlashRing, Panel, Reader, Updater, em4100, wiegand};
@@ -49,7 +49,7 @@ pub trait Board {
     /// Pages of a slot.
     const SLOT_PAGES: usize;
 
-    /// The flash of journal and settings. To be called once.
+    /// The flash of journal and settings. One user per page.
     fn flash(&mut self) -> Self::Flash;
     /// The flash of the two slots. One user at a time.
     fn slots(&mut self) -> Self::Flash;
@@ -88,10 +88,6 @@ pub trait Board {
 pub fn run<const PAGES: usize, B: Board>(mut board: B, place: u8) -> ! {
     let mut flash = board.flash();
     let [mut green, mut red, buzzer, relay] = board.outputs();
-    if is_held(&mut board, pairing::CLEAR_MS) {
-        // What cannot be erased is still there, and nothing has changed.
-        let _ = flash.erase(PAGES);
-    }
     let Some(settings) = pairing::load(&mut flash, PAGES) else {
         // Nothing can be done about a pin that does not obey.
         let _ = (green.set_high(), red.set_high());
@@ -110,9 +106,14 @@ pub fn run<const PAGES: usize, B: Board>(mut board: B, place: u8) -> ! {
     let panel = Panel::new(green, red, buzzer, relay);
     let (card, pulses) = (em4100::Decoder::new(), wiegand::Decoder::new());
     let mut node = Node { reader, updater, panel, card, card_at: 0, pulses };
-    let (mut line_at, mut tidied, mut health_at) = (0, false, 0);
+    let (mut line_at, mut tidied, mut health_at, mut hold) = (0, false, 0, Hold::default());
     loop {
         let now = board.now();
+        if hold.handle(board.button(), now) {
+            // What cannot be erased is still there, and nothing has changed.
+            let _ = board.flash().erase(PAGES);
+            board.restart();
+        }
         while let Some(byte) = board.line_byte() {
             (line_at, tidied) = (now.0, false);
             node.reader.handle_line_byte(byte, now);
@@ -142,19 +143,6 @@ pub fn run<const PAGES: usize, B: Board>(mut board: B, place: u8) -> ! {
         board.feed_watchdog();
         board.sleep();
     }
-}
-
-/// Whether the button is pressed now and stays so for this long.
-fn is_held(board: &mut impl Board, for_ms: u64) -> bool {
-    let since = board.now().0;
-    while board.button() {
-        if board.now().0 - since >= for_ms {
-            return true;
-        }
-        board.feed_watchdog();
-        board.sleep();
-    }
-    false
 }
 
 fn wait_for_pairing<B: Board>(mut board: B, mut unpaired: Unpaired<B::Flash>) -> ! {

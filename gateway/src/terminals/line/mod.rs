@@ -10,6 +10,7 @@ pub mod dating;
 mod feedback;
 mod listening;
 pub mod origin;
+pub mod pairing;
 mod polling;
 mod port;
 pub mod rdm6300;
