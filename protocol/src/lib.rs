@@ -26,6 +26,7 @@
 //!   swipe of the last seconds or is ignored.
 //! - **An image** for an update is signed by its maker, over board, slot, version and hash ([`image`]). Who has a reader's
 //!   key can hand it over; only the maker can make one, and an older one is refused.
+//! - **An allow-list** ([`allow`]) is believed as every other request is; its digest says whether it arrived whole.
 //! - **An unkeyed frame** is taken only by an end that was made with `unkeyed`; an end with a key counts it as forged.
 //!
 //! What remains to somebody who holds the wire: cutting it. Then the reader keeps its punches.
@@ -34,6 +35,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod allow;
 mod damage;
 pub mod em4100;
 mod ends;

@@ -153,6 +153,18 @@ pub enum Request {
     /// Who a reader is to be. Taken by a reader that was not told yet, at [`Address::UNPAIRED`] and without a key, over a
     /// cable on the bench.
     Pair(Pairing),
+    /// "Take the allow-list with this header." Says again what it has of it; answered by [`Answer::List`].
+    OfferList {
+        /// As [`crate::allow::Header::piece`] gives it.
+        header: Piece,
+    },
+    /// A piece of the offered list's body. Taken when it is the next one; answered by [`Answer::List`] in any case.
+    WriteList {
+        /// From 0.
+        index: u16,
+        /// The bytes.
+        piece: Piece,
+    },
 }
 
 /// What a reader is told about itself, once.
@@ -288,4 +300,11 @@ pub enum Answer {
     },
     /// To everything about the reader's program.
     Image(Image),
+    /// To an offered list and its pieces.
+    List {
+        /// Of the list that the reader goes by.
+        held: Digest,
+        /// How far the offered one is.
+        staging: Staging,
+    },
 }

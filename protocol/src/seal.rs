@@ -66,7 +66,7 @@ fn input(mac: &Hmac<Sha256>, body: &[u8], request: Option<&Tag>) -> Hmac<Sha256>
     }
 }
 
-fn padded(key: Key) -> hmac::digest::Key<Hmac<Sha256>> {
+pub(crate) fn padded(key: Key) -> hmac::digest::Key<Hmac<Sha256>> {
     let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
     block.iter_mut().zip(key.0).for_each(|(to, from)| *to = from);
     block

@@ -6,6 +6,7 @@
 mod common;
 
 use common::{KEY, address, gateway, hex, reader};
+use protocol::allow;
 use protocol::image::{Header, Piece};
 use protocol::*;
 
@@ -189,6 +190,18 @@ fn upkeep() -> Vec<(Request, &'static str, Answer, &'static str)> {
             Answer::Done,
             "00111309dd01070347bdc38a8fa1c137916400",
         ),
+        (
+            Request::OfferList { header: piece },
+            "00501209de01070c01080f161d242b323940474e555c636a71787f868d949ba2a9b0b7bec5ccd3dae1e8eff6fd040b121920272e353c434a51585f666d747b828990979ea5acb3bac1c8cfd6dde4ebf2f941070e151c232a31383f464d545b626970777e858c939aa1a8afb6bdc4cbd2d9e0e7eef5fc030a11181f262d343b424950575e656c737ae7c8d13d135e9293990e00",
+            Answer::List { held: Digest([1, 2, 3, 4, 5, 6, 7, 8]), staging: Staging::Next(2) },
+            "001b1309de010707010203040506070802024d92a20110dafa0c58f200",
+        ),
+        (
+            Request::WriteList { index: 200, piece },
+            "00521209df01070dc80101080f161d242b323940474e555c636a71787f868d949ba2a9b0b7bec5ccd3dae1e8eff6fd040b121920272e353c434a51585f666d747b828990979ea5acb3bac1c8cfd6dde4ebf2f941070e151c232a31383f464d545b626970777e858c939aa1a8afb6bdc4cbd2d9e0e7eef5fc030a11181f262d343b424950575e656c737a2d8fb6f39979b8e0ec1900",
+            Answer::List { held: Digest([0; 8]), staging: Staging::Nothing },
+            "00071309df01070701010101010101010bda4514091875ed3eac9d00",
+        ),
     ]
 }
 
@@ -267,5 +280,30 @@ fn a_header_with_a_wrong_mark_length_version_or_filling_is_none() {
         let Piece(mut bytes) = header.piece(&[0; 64]);
         bytes[byte] ^= 1;
         assert_eq!(Header::parse(&Piece(bytes)), None, "byte {byte}");
+    }
+}
+
+#[test]
+fn an_allow_list_has_these_bytes() {
+    use protocol::allow::Mark;
+    let header = allow::Header { fingerprints: 300, length: 1_280, hash: std::array::from_fn(|index| index as u8) };
+    let golden = "41584c312c01000000050000000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000";
+    assert_eq!(hex(&header.piece().0), golden);
+    assert_eq!(allow::Header::parse(&header.piece()), Some(header));
+    assert_eq!(header.digest(), Digest([0, 1, 2, 3, 4, 5, 6, 7]));
+    for (mark, key, fingerprint) in [
+        (Mark::Full(0xE308_6CED), Some(KEY), 0xfe58b1cc),
+        (Mark::LowOfFull(0x0008_6CED), Some(KEY), 0x581b87b1),
+        (Mark::Low(0x0008_6CED), Some(KEY), 0x18caaebc),
+        (Mark::Full(0xE308_6CED), None, 0x805b2ba5),
+    ] {
+        assert_eq!(mark.fingerprint(key), fingerprint, "{mark:?}");
+    }
+    for wrong in [
+        allow::Header { length: 0, fingerprints: 0, ..header },
+        allow::Header { length: 1_281, ..header },
+        allow::Header { fingerprints: 321, ..header },
+    ] {
+        assert_eq!(allow::Header::parse(&wrong.piece()), None);
     }
 }
