@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod allow;
 pub mod flash;
 pub mod journal;
 pub mod pairing;
@@ -29,6 +30,7 @@ pub mod settings;
 pub mod update;
 pub mod wiegand;
 
+pub use allow::AllowList;
 pub use panel::{Panel, Show};
 pub use protocol::em4100;
 pub use reader::{Reader, Upkeep};

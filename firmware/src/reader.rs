@@ -12,6 +12,10 @@ use crate::panel::Show;
 
 /// A card that lies on the reader is one swipe: the same badge counts again after it was away this long.
 pub const DEBOUNCE_MS: u64 = 3_000;
+/// Without a request for this long the gateway is away.
+pub const AWAY_MS: u64 = 3_000;
+/// How long the turnstile is opened for a registered badge while the gateway is away, in milliseconds.
+const ALONE_PULSE_MS: u16 = 500;
 /// Whoever swiped is gone after this: no signal then.
 pub const SIGNAL_LIFE_MS: u64 = 10_000;
 
@@ -38,6 +42,12 @@ pub enum Upkeep {
     Install,
     /// [`Request::Pair`].
     Pair(Pairing),
+    /// [`Request::AllowList`].
+    AllowList(Digest),
+    /// [`Request::OfferList`].
+    OfferList(Piece),
+    /// [`Request::WriteList`].
+    WriteList(u16, Piece),
 }
 
 /// One badge reader.
@@ -53,6 +63,7 @@ pub struct Reader<S> {
     open_ms: Option<u16>,
     transmit: Option<Wire>,
     upkeep: Option<Upkeep>,
+    heard_at: Option<UptimeMs>,
     supply_mv: u16,
     tamper: bool,
     badge_noise: u32,
@@ -84,6 +95,7 @@ impl<S: Storage> Reader<S> {
             open_ms: None,
             transmit: None,
             upkeep: None,
+            heard_at: None,
             supply_mv: 0,
             tamper: false,
             badge_noise: 0,
@@ -108,6 +120,22 @@ impl<S: Storage> Reader<S> {
         }
     }
 
+    /// Whether the worker at the reader has to do without the gateway.
+    pub fn is_alone(&self, now: UptimeMs) -> bool {
+        self.heard_at.is_none_or(|at| now.0.saturating_sub(at.0) >= AWAY_MS)
+    }
+
+    /// What the allow-list says of the badge that was just kept as this punch; to be told while the gateway is away. The
+    /// punch stays what it is.
+    pub fn handle_listed(&mut self, seq: Seq, is_registered: bool) {
+        if is_registered {
+            push_out(&mut self.shows, Show::Kept { seq });
+            self.open_ms = Some(ALONE_PULSE_MS);
+        } else {
+            push_out(&mut self.shows, Show::Punch { seq, signal: Signal::Unknown });
+        }
+    }
+
     /// The supply voltage in millivolts, and whether the housing is open.
     pub fn handle_health(&mut self, supply_mv: u16, tamper: bool) {
         (self.supply_mv, self.tamper) = (supply_mv, tamper);
@@ -126,7 +154,7 @@ impl<S: Storage> Reader<S> {
     /// A byte from the line.
     pub fn handle_line_byte(&mut self, byte: u8, now: UptimeMs) {
         let Some(asked) = self.end.handle_byte(byte) else { return };
-        self.upkeep = None;
+        (self.upkeep, self.heard_at) = (None, Some(now));
         let answer = match asked {
             Ok(request) => self.answer(request, now),
             Err(NotUnderstood) => Some(Answer::Refused(Refusal::NotUnderstood)),
@@ -202,8 +230,9 @@ impl<S: Storage> Reader<S> {
             }
             Request::Open { order, pulse_ms, not_after } => return Some(self.open(order, pulse_ms, not_after, now)),
             Request::SetTime { unix_ms, at } => return Some(self.set_time(unix_ms, at, now)),
-            // This firmware holds no allow-list: every badge is a punch, and the gateway judges.
-            Request::AllowList { digest: _ } => return Some(Answer::AllowList { held: Digest::default() }),
+            Request::AllowList { digest } => Upkeep::AllowList(digest),
+            Request::OfferList { header } => Upkeep::OfferList(header),
+            Request::WriteList { index, piece } => Upkeep::WriteList(index, piece),
             Request::Image => Upkeep::Image,
             Request::Stage { header } => Upkeep::Stage(header),
             Request::Write { index, piece } => Upkeep::Write(index, piece),

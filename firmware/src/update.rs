@@ -8,12 +8,12 @@
 //!
 //! Knows nothing about the journal, which lies elsewhere and stays as it is.
 
-mod slot;
+pub(crate) mod slot;
 
-use protocol::image::{Header, PIECE, Piece};
+use protocol::image::{Header, Piece};
 use protocol::{Answer, Image, Refusal, Staging};
-use sha2::{Digest, Sha256};
 
+use self::slot::Sum;
 pub use self::slot::{Mark, Slot};
 use crate::flash::{Flash, FlashError};
 use crate::reader::Upkeep;
@@ -63,46 +63,7 @@ fn standing<F: Flash>(flash: &mut F, slot: Slot, board: u8, number: u8) -> u32 {
 
 fn is_intact<F: Flash>(flash: &mut F, slot: Slot) -> bool {
     let Some((header, _)) = slot.header(flash).ok().and_then(|piece| Header::parse(&piece)) else { return false };
-    let mut sum = Sum::of(header);
-    while sum.is_midway() {
-        if sum.add(flash, slot).is_err() {
-            return false;
-        }
-    }
-    sum.is_right()
-}
-
-/// A body's hash on its way.
-struct Sum {
-    header: Header,
-    hash: Sha256,
-    at: usize,
-}
-
-impl Sum {
-    fn of(header: Header) -> Sum {
-        Sum { header, hash: Sha256::new(), at: 0 }
-    }
-
-    fn is_midway(&self) -> bool {
-        self.at < self.header.length as usize
-    }
-
-    /// Takes the next piece in.
-    fn add<F: Flash>(&mut self, flash: &mut F, slot: Slot) -> Result<(), FlashError> {
-        if self.header.length as usize > slot.room::<F>() {
-            return Err(FlashError);
-        }
-        let mut bytes = [0; PIECE];
-        slot.read(flash, self.at, &mut bytes)?;
-        self.hash.update(bytes);
-        self.at += PIECE;
-        Ok(())
-    }
-
-    fn is_right(&self) -> bool {
-        self.hash.clone().finalize().as_slice() == self.header.hash
-    }
+    slot.holds(flash, header.length, header.hash)
 }
 
 /// What is being done.
@@ -156,7 +117,7 @@ impl<F: Flash> Updater<F> {
         Updater { flash, pages, identity, version, on_trial, confirmed: false, work: Work::Idle, restart: false }
     }
 
-    /// Does what the gateway wants, and tells what came of it.
+    /// Does what the gateway wants, and tells what came of it. The list is the business of [`crate::AllowList`].
     pub fn answer(&mut self, upkeep: &Upkeep) -> Answer {
         let outcome = match upkeep {
             Upkeep::Image => Ok(()),
@@ -165,6 +126,7 @@ impl<F: Flash> Updater<F> {
             Upkeep::Install => self.install(),
             // Whoever has settings was paired before.
             Upkeep::Pair(_) => Err(Refusal::Paired),
+            Upkeep::AllowList(_) | Upkeep::OfferList(_) | Upkeep::WriteList(..) => Err(Refusal::NotUnderstood),
         };
         outcome.map_or_else(Answer::Refused, |()| Answer::Image(self.image()))
     }
@@ -253,7 +215,7 @@ impl<F: Flash> Updater<F> {
                 if *next < parsed.pieces() {
                     return Err(Refusal::NotStaged);
                 }
-                self.work = Work::Body { header: *header, sum: Sum::of(parsed) };
+                self.work = Work::Body { header: *header, sum: Sum::of(parsed.length, parsed.hash) };
                 Ok(())
             }
             Work::Ready { .. } => {

@@ -179,6 +179,7 @@ impl Board for Chip {
     type Pin = Output;
 
     const BOARD: u8 = 1;
+    const LIST_PAGES: usize = 17;
     const SLOT_PAGES: usize = memory::SLOT_PAGES;
 
     fn flash(&mut self) -> Memory {

@@ -6,7 +6,7 @@ use firmware::journal::{Storage, StorageError};
 use firmware::pairing::{self, Hold, Unpaired};
 use firmware::settings::Settings;
 use firmware::update::Identity;
-use firmware::{FlashRing, Panel, Reader, Updater, em4100, wiegand};
+use firmware::{AllowList, FlashRing, Panel, Reader, Updater, em4100, wiegand};
 use protocol::{Badge, UptimeMs};
 
 /// Silence on the line, in milliseconds, after which the gateway is not in the middle of anything.
@@ -37,7 +37,8 @@ const fn digits(text: &[u8]) -> [u8; 32] {
     bytes
 }
 
-/// What a board gives. The flash holds the journal in its first pages and the settings in the page after.
+/// What a board gives. The flash holds the journal in its first pages, the settings in the page after, and then the
+/// allow-lists.
 pub trait Board {
     /// The chip's flash, as far as it is the reader's.
     type Flash: Flash;
@@ -48,8 +49,10 @@ pub trait Board {
     const BOARD: u8;
     /// Pages of a slot.
     const SLOT_PAGES: usize;
+    /// Pages of an allow-list: one, and 32 KiB.
+    const LIST_PAGES: usize;
 
-    /// The flash of journal and settings. One user per page.
+    /// The flash of journal, settings and allow-lists. One user per page.
     fn flash(&mut self) -> Self::Flash;
     /// The flash of the two slots. One user at a time.
     fn slots(&mut self) -> Self::Flash;
@@ -103,9 +106,10 @@ pub fn run<const PAGES: usize, B: Board>(mut board: B, place: u8) -> ! {
     };
     let identity = Identity { board: B::BOARD, running: place, maker: MAKER };
     let updater = Updater::new(board.slots(), B::SLOT_PAGES, identity);
+    let list = AllowList::new(board.flash(), PAGES + 1, B::LIST_PAGES, settings.key);
     let panel = Panel::new(green, red, buzzer, relay);
     let (card, pulses) = (em4100::Decoder::new(), wiegand::Decoder::new());
-    let mut node = Node { reader, updater, panel, card, card_at: 0, pulses };
+    let mut node = Node { reader, updater, list, panel, card, card_at: 0, pulses };
     let (mut line_at, mut tidied, mut health_at, mut hold) = (0, false, 0, Hold::default());
     loop {
         let now = board.now();
@@ -118,7 +122,7 @@ pub fn run<const PAGES: usize, B: Board>(mut board: B, place: u8) -> ! {
             (line_at, tidied) = (now.0, false);
             node.reader.handle_line_byte(byte, now);
             if let Some(upkeep) = node.reader.poll_upkeep() {
-                let answer = node.updater.answer(&upkeep);
+                let answer = node.list.answer(&upkeep).unwrap_or_else(|| node.updater.answer(&upkeep));
                 node.reader.answer_upkeep(&answer);
             }
             if let Some(wire) = node.reader.poll_transmit() {
@@ -173,6 +177,7 @@ fn start<S: Storage>(settings: Settings, storage: S) -> Result<Reader<S>, Storag
 struct Node<S, F, P> {
     reader: Reader<S>,
     updater: Updater<F>,
+    list: AllowList<F>,
     panel: Panel<P, P, P, P>,
     card: em4100::Decoder,
     /// When the badge module said something last.
@@ -185,22 +190,32 @@ impl<S: Storage, F: Flash, P: OutputPin> Node<S, F, P> {
         while let Some(byte) = board.badge_byte() {
             self.card_at = now.0;
             if let Some(card) = self.card.handle_byte(byte) {
-                self.reader.handle_badge(Badge::Full(card.number), now);
+                self.swipe(Badge::Full(card.number), now);
             }
         }
         if self.card.is_midway()
             && now.0 - self.card_at >= em4100::IDLE_MS
             && let Some(card) = self.card.handle_idle()
         {
-            self.reader.handle_badge(Badge::Full(card.number), now);
+            self.swipe(Badge::Full(card.number), now);
         }
         while let Some((bit, at_us)) = board.pulse() {
             if let Some(badge) = self.pulses.handle_pulse(bit, at_us) {
-                self.reader.handle_badge(badge, now);
+                self.swipe(badge, now);
             }
         }
         if let Some(badge) = self.pulses.poll(now.0 * 1_000) {
-            self.reader.handle_badge(badge, now);
+            self.swipe(badge, now);
+        }
+    }
+
+    /// Kept first; then, without the gateway, the list says what to show.
+    fn swipe(&mut self, badge: Badge, now: UptimeMs) {
+        let Some(seq) = self.reader.handle_badge(badge, now) else { return };
+        if self.reader.is_alone(now)
+            && let Some(is_registered) = self.list.has(badge)
+        {
+            self.reader.handle_listed(seq, is_registered);
         }
     }
 
@@ -219,6 +234,7 @@ impl<S: Storage, F: Flash, P: OutputPin> Node<S, F, P> {
             self.updater.confirm();
         }
         self.updater.work();
+        self.list.work();
     }
 
     fn show(&mut self, now: UptimeMs) {

@@ -187,6 +187,7 @@ impl Board for Chip {
     type Pin = Output;
 
     const BOARD: u8 = 2;
+    const LIST_PAGES: usize = 9;
     const SLOT_PAGES: usize = SLOT_PAGES;
 
     fn flash(&mut self) -> Memory {

@@ -11,6 +11,7 @@
 //! harm when a torn one reads as set.
 
 use protocol::image::{PIECE, Piece};
+use sha2::{Digest, Sha256};
 
 use crate::flash::{Flash, FlashError, WORD};
 
@@ -83,6 +84,17 @@ impl Slot {
         last.map_or(0, |page| page + 1)
     }
 
+    /// Whether the body has this length and hash.
+    pub fn holds<F: Flash>(self, flash: &mut F, length: u32, hash: [u8; 32]) -> bool {
+        let mut sum = Sum::of(length, hash);
+        while sum.is_midway() {
+            if sum.add(flash, self).is_err() {
+                return false;
+            }
+        }
+        sum.is_right()
+    }
+
     /// Begins anew behind this header.
     pub fn begin<F: Flash>(self, flash: &mut F, header: &Piece) -> Result<(), FlashError> {
         let begun =
@@ -123,6 +135,41 @@ impl Slot {
     fn program<F: Flash>(self, flash: &mut F, word: usize) -> bool {
         let at = self.first * F::PAGE + word * WORD;
         flash.program(at, &SET).is_ok() && self.word(flash, word) == Ok(SET)
+    }
+}
+
+/// A body's hash on its way.
+pub(crate) struct Sum {
+    length: u32,
+    wanted: [u8; 32],
+    hash: Sha256,
+    at: usize,
+}
+
+impl Sum {
+    /// Before the first piece of a body of this length that should have this hash.
+    pub(crate) fn of(length: u32, wanted: [u8; 32]) -> Sum {
+        Sum { length, wanted, hash: Sha256::new(), at: 0 }
+    }
+
+    pub(crate) fn is_midway(&self) -> bool {
+        self.at < self.length as usize
+    }
+
+    /// Takes the next piece in.
+    pub(crate) fn add<F: Flash>(&mut self, flash: &mut F, slot: Slot) -> Result<(), FlashError> {
+        if self.length as usize > slot.room::<F>() {
+            return Err(FlashError);
+        }
+        let mut bytes = [0; PIECE];
+        slot.read(flash, self.at, &mut bytes)?;
+        self.hash.update(bytes);
+        self.at += PIECE;
+        Ok(())
+    }
+
+    pub(crate) fn is_right(&self) -> bool {
+        self.hash.clone().finalize().as_slice() == self.wanted
     }
 }
 
