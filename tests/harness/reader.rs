@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Instant;
 
 use embedded_hal::digital::{ErrorType, OutputPin};
-use firmware::{Panel, Reader, Show};
+use firmware::{AllowList, Panel, Reader, Show};
 use gateway::clock::Clock;
-use protocol::{Address, Badge, Key, Seq, Signal, UptimeMs};
+use protocol::{Address, Answer, Badge, Key, Refusal, Seq, Signal, UptimeMs};
 
 pub use self::chip::Chip;
 pub use self::flash::{Flash, JOURNAL};
@@ -92,11 +92,15 @@ impl OutputPin for Pin {
     }
 }
 
+/// Pages of an allow-list, as on the real board.
+const LIST_PAGES: usize = 17;
+
 /// One reader's board: everything that survives a power cut, and the firmware that does not.
 struct Board {
     setup: Setup,
     /// Always there but for the moment of a power cut.
     reader: Option<Reader<Flash>>,
+    list: AllowList<Chip>,
     started: Instant,
     pins: [Pin; 4],
     panel: Panel<Pin, Pin, Pin, Pin>,
@@ -110,7 +114,9 @@ impl Board {
         let [green, red, buzzer, relay] = pins.clone();
         let panel = Panel::new(green, red, buzzer, relay);
         let reader = Some(start(setup, storage));
-        Board { setup, reader, started: now, pins, panel, swiped: VecDeque::new(), signals: VecDeque::new() }
+        let list = AllowList::new(Chip::new(2 * LIST_PAGES), 0, LIST_PAGES, setup.key.map(Key));
+        let (swiped, signals) = (VecDeque::new(), VecDeque::new());
+        Board { setup, reader, list, started: now, pins, panel, swiped, signals }
     }
 
     fn uptime(&self, now: Instant) -> UptimeMs {
@@ -126,6 +132,11 @@ impl Board {
         let seq = self.reader().handle_badge(Badge::Full(badge), uptime);
         if let Some(seq) = seq {
             remember(&mut self.swiped, (seq, badge));
+            if self.reader().is_alone(uptime)
+                && let Some(is_registered) = self.list.has(Badge::Full(badge))
+            {
+                self.reader().handle_listed(seq, is_registered);
+            }
         }
         self.show(now);
         seq.is_some()
@@ -145,6 +156,12 @@ impl Board {
         for byte in frame {
             self.reader().handle_line_byte(*byte, uptime);
         }
+        if let Some(upkeep) = self.reader().poll_upkeep() {
+            // These boards have no program to exchange.
+            let answer = self.list.answer(&upkeep).unwrap_or(Answer::Refused(Refusal::NotUnderstood));
+            self.reader().answer_upkeep(&answer);
+        }
+        self.list.work();
         self.show(now);
         self.reader().poll_transmit().map(|wire| wire.to_vec())
     }

@@ -10,7 +10,7 @@ use gateway::config::DirectionRule;
 use gateway::punch::{
     Credential, Direction, Fact, Gap, GapKind, Judgement, Punch, PunchId, TimeSource, UnixMs, Verdict,
 };
-use gateway::terminals::line::reader::{Command, Controller, Event, Moment, Origin, Progress, Stationed};
+use gateway::terminals::line::reader::{Command, Controller, Event, Listed, Moment, Origin, Progress, Stationed};
 use harness::faults::Faults;
 use harness::reader::WireFaults;
 use protocol::{Address, Badge, Damage, Key, Seq, Signal, UptimeMs};
@@ -74,6 +74,7 @@ pub struct Site {
     pub silent: BTreeSet<usize>,
     pub outcomes: Vec<Result<(), String>>,
     pub progress: Vec<Progress>,
+    pub listed: Vec<(usize, Listed)>,
     pub recorded: Vec<Vec<u8>>,
     pub next_badge: u32,
 }
@@ -93,7 +94,7 @@ impl Gate {
             numbers: BTreeMap::new(),
             signals: Vec::new(),
             opened: 0,
-            program: Program::default(),
+            program: Program::new(key),
         };
         gate.reader = Some(gate.start(RamStorage::new()));
         gate
@@ -144,6 +145,7 @@ impl Site {
             silent: BTreeSet::new(),
             outcomes: Vec::new(),
             progress: Vec::new(),
+            listed: Vec::new(),
             recorded: Vec::new(),
             next_badge: 0x1000,
         };
@@ -235,7 +237,7 @@ impl Site {
             while let Some(show) = reader.poll_show() {
                 match show {
                     Show::Punch { seq, signal } => gate.signals.push((gate.numbers[&seq], signal)),
-                    Show::NotKept => {}
+                    Show::NotKept | Show::Kept { .. } => {}
                     Show::Open { .. } => gate.opened += 1,
                 }
             }
@@ -257,6 +259,7 @@ impl Site {
                 self.outcomes.push(outcome.map_err(|declined| format!("{declined:?}")));
             }
             Event::Updating(progress) => self.progress.push(progress),
+            Event::Listed(listed) => self.listed.push((station, listed)),
             Event::Greeted { .. } | Event::Status(_) | Event::Calm => {}
         }
     }

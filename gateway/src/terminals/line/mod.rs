@@ -9,12 +9,14 @@ mod cursor;
 pub mod dating;
 mod feedback;
 mod listening;
+mod listing;
 pub mod origin;
 pub mod pairing;
 mod polling;
 mod port;
 pub mod rdm6300;
 pub mod reader;
+mod registered;
 mod report;
 mod station;
 mod suspicion;
@@ -122,8 +124,16 @@ impl Served {
         let module = match line.protocol {
             LineProtocol::Reader => {
                 let readers = line.terminals.iter().filter_map(|terminal| stationed(line, terminal, report)).collect();
+                let readers: Vec<Stationed> = readers;
+                let keys = readers.iter().map(|reader| reader.key).collect();
                 let controller = Controller::new(readers, line.baud, rand::random(), context.clock.instant());
-                return Served::Readers(Box::new(Polling::new(controller, context.clone(), report.clone(), orders)));
+                return Served::Readers(Box::new(Polling::new(
+                    controller,
+                    keys,
+                    context.clone(),
+                    report.clone(),
+                    orders,
+                )));
             }
             LineProtocol::Rdm6300 => Module::Rdm6300(rdm6300::Decoder::default()),
             LineProtocol::Ascii => Module::Ascii(ascii::Decoder::default()),

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use protocol::Damage;
+use protocol::{Damage, Key};
 use tokio::io::AsyncReadExt;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -15,6 +15,7 @@ use tokio_serial::SerialStream;
 use tokio_util::sync::CancellationToken;
 
 use super::reader::{Command, Controller, Declined, Event};
+use super::registered::{self, Found, Seen};
 use super::report::Report;
 use super::{moment, port, sleep_until};
 use crate::punch::Fact;
@@ -43,6 +44,10 @@ pub(super) struct Polling {
     judgements: Option<broadcast::Receiver<Arc<Recorded>>>,
     /// At most one batch per reader.
     storing: FuturesUnordered<BoxFuture<'static, Stored>>,
+    /// The readers' keys, by station.
+    keys: Arc<[Option<Key>]>,
+    /// One look at the roster.
+    looking: FuturesUnordered<BoxFuture<'static, Found>>,
     tickets: HashMap<u64, oneshot::Sender<Result<(), OrderError>>>,
     next_ticket: u64,
     damage: Damage,
@@ -52,12 +57,15 @@ pub(super) struct Polling {
 impl Polling {
     pub(super) fn new(
         controller: Controller,
+        keys: Arc<[Option<Key>]>,
         context: Context,
         report: Report,
         orders: mpsc::Receiver<OrderSlip>,
     ) -> Polling {
         let judgements = Some(context.store.subscribe());
-        Polling {
+        let mut polling = Polling {
+            keys,
+            looking: FuturesUnordered::new(),
             controller,
             context,
             report,
@@ -68,7 +76,28 @@ impl Polling {
             next_ticket: 0,
             damage: Damage::default(),
             timeouts: 0,
+        };
+        polling.look(None);
+        polling
+    }
+
+    /// Has the roster looked at, when it is time.
+    fn look(&mut self, seen: Seen) {
+        let clock = &self.context.clock;
+        let day = || {
+            let now = jiff::Timestamp::from_millisecond(clock.now().0).ok()?;
+            Some(self.context.utc_offset.to_datetime(now).date())
+        };
+        let today = clock.is_trustworthy().then(day).flatten();
+        self.looking.push(Box::pin(registered::look(self.context.store.clone(), seen, today, self.keys.clone())));
+    }
+
+    fn handle_found(&mut self, found: Found) {
+        let now = self.context.clock.instant();
+        for (station, list) in found.lists.into_iter().flatten().enumerate() {
+            self.controller.want_list(station, list, now);
         }
+        self.look(found.seen);
     }
 
     /// Serves the open port until it fails or `shutdown`.
@@ -91,6 +120,7 @@ impl Polling {
                     self.controller.handle_bytes(port::arrived(&buffer, read)?, moment(&self.context.clock));
                 }
                 () = sleep_until(self.controller.poll_timeout()) => {}
+                Some(found) = self.looking.next() => self.handle_found(found),
                 Some(stored) = self.storing.next() => self.handle_stored(stored),
                 Some(slip) = self.orders.recv() => self.handle_order(slip),
                 recorded = next(&mut self.judgements) => self.handle_recorded(&recorded),
@@ -128,6 +158,7 @@ impl Polling {
             Event::Heard => self.report.heard(self.controller.origin(station)),
             Event::Status(status) => self.report.status(self.controller.origin(station), &status),
             Event::Attacked { frames } => self.report.attacked(self.controller.origin(station), frames),
+            Event::Listed(listed) => self.report.listed(self.controller.origin(station), listed),
             Event::Updating(progress) => self.report.updating(self.controller.origin(station), &progress),
             Event::Calm => self.report.calm(self.controller.origin(station)),
         }

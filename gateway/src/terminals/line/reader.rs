@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use protocol::{Address, BootId, Damage, Decoder, Key, MAX_WIRE, Refusal, Status, Wire};
 
 pub use super::dating::Moment;
+pub use super::listing::{List, Listed};
 pub use super::origin::Origin;
 use super::station::Station;
 pub use super::update::Progress;
@@ -69,6 +70,8 @@ pub enum Event {
     Attacked { frames: u64 },
     /// No more of them for a while.
     Calm,
+    /// What became of the allow-list.
+    Listed(Listed),
     /// How far an update is; with [`Progress::Done`] or [`Progress::Failed`] it has ended.
     Updating(Progress),
     /// A command has ended.
@@ -206,6 +209,11 @@ impl Controller {
             Command::Open | Command::SetTime => return self.stations[station].order(ticket, command, now.instant),
         };
         self.events.push_back((station, Event::Ordered { ticket, outcome: Err(declined) }));
+    }
+
+    /// The reader is to go by this list while the gateway is away; what becomes of it comes as [`Event::Listed`].
+    pub fn want_list(&mut self, station: usize, list: Arc<List>, now: Instant) {
+        self.stations[station].want_list(list, now);
     }
 
     /// Begins to hand a new program to a reader; what becomes of it comes as [`Event::Updating`].

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use protocol::{BootId, Status};
 
+use super::listing::Listed;
 use super::origin::Origin;
 use super::update::Progress;
 use crate::clock::Clock;
@@ -120,6 +121,20 @@ impl Report {
 
     pub(super) fn calm(&self, origin: &Origin) {
         self.ops.alarms.clear(Kind::ReaderForged, origin.terminal.as_str());
+    }
+
+    /// Whether the reader knows the registered badges.
+    pub(super) fn listed(&self, origin: &Origin, listed: Listed) {
+        let text = match listed {
+            Listed::Held(fingerprints) => format!("{fingerprints} fingerprints"),
+            Listed::Refused(refusal) => {
+                tracing::info!(terminal = %origin.terminal, ?refusal, "the reader takes no allow-list");
+                "none: the reader does not take it".to_owned()
+            }
+        };
+        self.ops.board.edit_terminal(&origin.serial, |status| {
+            status.health.insert("allow list".to_owned(), text);
+        });
     }
 
     /// How far a new program is on its way to the reader.

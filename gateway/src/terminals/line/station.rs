@@ -9,6 +9,7 @@ use super::commands::{Commands, Ended, set_time};
 use super::cursor::{Batch, Collected, Cursor};
 use super::dating::{Dating, Moment};
 use super::feedback::Feedback;
+use super::listing::{List, Listing};
 use super::origin::Origin;
 use super::reader::{Command, Declined, Event, Stationed};
 use super::suspicion::Suspicion;
@@ -39,6 +40,7 @@ pub(super) struct Station {
     commands: Commands,
     suspicion: Suspicion,
     update: Option<Update>,
+    listing: Listing,
     asking: Asking,
     boot: Option<BootId>,
     /// A commit that the reader has not heard of yet.
@@ -62,6 +64,7 @@ enum Asking {
     Signal(Seq),
     Command,
     Update,
+    List,
 }
 
 impl Station {
@@ -79,6 +82,7 @@ impl Station {
             commands: Commands::default(),
             suspicion: Suspicion::default(),
             update: None,
+            listing: Listing::default(),
             asking: Asking::Hello,
             boot: None,
             commit_due: false,
@@ -112,8 +116,8 @@ impl Station {
         }
         let at_once = self.is_urgent().then_some(self.heard_at);
         let collect = (!self.cursor.is_storing()).then_some(self.collect_at);
-        let update = self.update.as_ref().map(Update::due);
-        at_once.into_iter().chain(collect).chain(update).fold(self.status_at, Instant::min)
+        let spare = self.update.as_ref().map(Update::due).into_iter().chain(self.listing.due());
+        at_once.into_iter().chain(collect).chain(spare).fold(self.status_at, Instant::min)
     }
 
     /// When something of this reader is over although nobody answers.
@@ -137,7 +141,7 @@ impl Station {
         self.end.request(&request)
     }
 
-    /// Commits first, because somebody waits for the green lamp. An update has every other turn: swipes do not wait for it.
+    /// Commits first, because somebody waits for the green lamp.
     fn choose(&mut self, boot: BootId, now: Moment) -> (Asking, Request) {
         if self.commit_due {
             return (Asking::Collect, self.cursor.request());
@@ -155,11 +159,17 @@ impl Station {
         if self.status_at <= now.instant || self.cursor.is_storing() {
             return (Asking::Status, Request::Status);
         }
-        let update = self.update.as_mut().filter(|_| self.asking != Asking::Update);
-        if let Some(request) = update.and_then(|update| update.request(now.instant)) {
-            return (Asking::Update, request);
+        self.choose_spare(now.instant).unwrap_or_else(|| (Asking::Collect, self.cursor.request()))
+    }
+
+    /// What has every other turn, so that swipes do not wait for it.
+    fn choose_spare(&mut self, now: Instant) -> Option<(Asking, Request)> {
+        if matches!(self.asking, Asking::Update | Asking::List) {
+            return None;
         }
-        (Asking::Collect, self.cursor.request())
+        let update = self.update.as_mut().and_then(|update| update.request(now));
+        let list = || self.listing.request(now).map(|request| (Asking::List, request));
+        update.map(|request| (Asking::Update, request)).or_else(list)
     }
 
     /// Takes a frame from this reader; `None` when it is not the answer to the open question.
@@ -197,14 +207,19 @@ impl Station {
                 let progress = self.update.as_mut().and_then(|update| update.handle_image(image, now.instant));
                 events.extend(self.updating(progress));
             }
-            // Not asked for by this version.
-            Answer::AllowList { .. } => {}
+            Answer::AllowList { held } => {
+                events.extend(self.listing.handle_held(held, None, now.instant).map(Event::Listed));
+            }
+            Answer::List { held, staging } => {
+                events.extend(self.listing.handle_held(held, Some(staging), now.instant).map(Event::Listed));
+            }
         }
         Some(events)
     }
 
     fn greeted(&mut self, boot: BootId, status: &Status, now: Moment) -> Vec<Event> {
         (self.hello_at, self.collect_at, self.time_at) = (now.instant, now.instant, now.instant);
+        self.listing.begin(now.instant);
         let mut events = vec![Event::Greeted { boot }];
         if self.boot.replace(boot) != Some(boot) {
             events.extend(self.commands.rebooted().into_iter().map(Event::from));
@@ -255,6 +270,10 @@ impl Station {
                 let progress = self.update.as_mut().and_then(|update| update.handle_refusal(refusal, now));
                 return self.updating(progress);
             }
+            Asking::List => {
+                let Err(Declined::Refused(refusal)) = outcome else { return None };
+                return Some(Event::Listed(self.listing.handle_refusal(refusal)));
+            }
             Asking::Hello => {}
         }
         None
@@ -267,6 +286,11 @@ impl Station {
             Progress::Sending { .. } | Progress::Checking => {}
         }
         progress.map(Event::Updating)
+    }
+
+    /// The reader is to go by this list when it is alone.
+    pub(super) fn want_list(&mut self, list: Arc<List>, now: Instant) {
+        self.listing.want(list, now);
     }
 
     /// Begins to hand this over; false while another update is on its way.
