@@ -35,18 +35,19 @@ pub struct PinFailed;
 #[derive(Clone, Copy, Debug, Default)]
 struct Pulses {
     since: UptimeMs,
-    on_ms: u64,
-    off_ms: u64,
-    times: u64,
+    on_ms: u32,
+    off_ms: u32,
+    times: u32,
 }
 
 impl Pulses {
-    fn new(since: UptimeMs, on_ms: u64, off_ms: u64, times: u64) -> Pulses {
+    fn new(since: UptimeMs, on_ms: u32, off_ms: u32, times: u32) -> Pulses {
         Pulses { since, on_ms, off_ms, times }
     }
 
     fn is_on(&self, now: UptimeMs) -> bool {
-        let passed = now.0.saturating_sub(self.since.0);
+        // Nothing lasts 49 days.
+        let passed = u32::try_from(now.0.saturating_sub(self.since.0)).unwrap_or(u32::MAX);
         let period = self.on_ms + self.off_ms;
         match (passed.checked_div(period), passed.checked_rem(period)) {
             (Some(round), Some(within)) => round < self.times && within < self.on_ms,
@@ -76,7 +77,7 @@ impl<G: OutputPin, R: OutputPin, B: OutputPin, K: OutputPin> Panel<G, R, B, K> {
         let none = Pulses::default();
         let (green, red, buzzer) = match show {
             Show::Open { pulse_ms } => {
-                self.relay.1 = pulses(u64::from(pulse_ms), 0, 1);
+                self.relay.1 = pulses(u32::from(pulse_ms), 0, 1);
                 return;
             }
             Show::Punch { signal: Signal::Stored, .. } => (pulses(600, 0, 1), none, pulses(80, 0, 1)),

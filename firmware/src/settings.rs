@@ -10,14 +10,15 @@
 //! 28   4    CRC-32/ISO-HDLC over 0..28, little endian
 //! ```
 
-use crc::{CRC_32_ISO_HDLC, Crc};
+use crc::{CRC_32_ISO_HDLC, Crc, NoTable};
 use protocol::{Address, Key};
 
 /// Bytes of the settings.
 pub const LEN: usize = 32;
 const MARK: [u8; 4] = *b"AXR1";
 const SUMMED: usize = 28;
-const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
+/// Without its table of 1 KiB: 28 bytes take 0.1 ms at 16 MHz, computed.
+const CRC: Crc<u32, NoTable> = Crc::<u32, NoTable>::new(&CRC_32_ISO_HDLC);
 
 /// What a reader has been told about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@
 //!
 //! Numbers are little endian. An uptime above 8 900 years is stored as that.
 
-use crc::{CRC_32_ISO_HDLC, Crc};
+use crc::{CRC_32_ISO_HDLC, Crc, NoTable};
 use protocol::{Badge, BootId, Punch, Seq, UptimeMs};
 
 use crate::flash::WORD;
@@ -21,7 +21,8 @@ use crate::journal::Recovered;
 pub const SLOT: usize = 32;
 const BODY: usize = 24;
 const SUMMED: usize = 28;
-const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
+/// Without its table of 1 KiB: 28 bytes take 0.1 ms at 16 MHz, computed.
+const CRC: Crc<u32, NoTable> = Crc::<u32, NoTable>::new(&CRC_32_ISO_HDLC);
 /// The largest number in six bytes.
 const MAX_48: u64 = (1 << 48) - 1;
 
