@@ -195,7 +195,9 @@ impl<F: Flash> Updater<F> {
         }
         if slot.write(&mut self.flash, index, piece).is_ok() {
             *next += 1;
-            *failures = 0;
+            if next.is_multiple_of(Slot::pieces::<F>()) {
+                *failures = 0;
+            }
             return Ok(());
         }
         *next -= index % Slot::pieces::<F>();

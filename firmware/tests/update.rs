@@ -4,9 +4,12 @@
 
 mod chip;
 
+use std::sync::LazyLock;
+
 use chip::{Chip, Torn};
 use ed25519_dalek::{Signer, SigningKey};
-use firmware::update::{Identity, Slot, Updater, boot, slots};
+use firmware::flash::WORD;
+use firmware::update::{Identity, Mark, Slot, Updater, boot, slots};
 use protocol::image::{Header, PIECE, Piece};
 use protocol::{Image, Refusal, Staging};
 use rand::rngs::StdRng;
@@ -223,6 +226,54 @@ fn an_update_goes_on_at_the_page_where_it_was_cut() {
     runs(&mut chip, &made, 1);
 }
 
+#[test]
+fn a_cell_that_is_programmed_wrong_is_noticed_and_a_mark_goes_to_the_next() {
+    let mut chip = Flash::new(2 * PAGES, 1);
+    chip.stick(PAGE + 2 * PIECE);
+    assert_eq!(deliver(&mut start(&mut chip), &make(1, 1)), Err(Refusal::NoFlash));
+    assert_eq!(boot(&mut chip, PAGES, BOARD), None);
+
+    let mut chip = Flash::new(2 * PAGES, 1);
+    [Mark::Whole, Mark::Tried, Mark::Good].into_iter().for_each(|mark| chip.stick(mark as usize * WORD));
+    deliver(&mut start(&mut chip), &make(1, 1)).unwrap();
+    start(&mut chip).confirm();
+    runs(&mut chip, &make(1, 1), 1);
+    assert!(!start(&mut chip).image().on_trial);
+}
+
+/// The marks of whole and good are torn, each reads well at first, and what was said by them stays true.
+#[test]
+fn a_program_that_was_confirmed_by_a_torn_mark_stays() {
+    for seed in 0..20 {
+        let mut chip = Flash::new(2 * PAGES, seed);
+        deliver(&mut start(&mut chip), &make(1, 1)).unwrap();
+        start(&mut chip).confirm();
+        let mut copy = chip.copy();
+        let before = copy.steps();
+        deliver(&mut start(&mut copy), &make(2, 2)).unwrap();
+        chip.cut_after(copy.steps() - before - 1, Torn::Whole);
+        let power = chip.power();
+        let mut updater = start(&mut chip);
+        while !power.get() {
+            let _ = deliver(&mut updater, &make(2, 2));
+        }
+        chip.power_up();
+        // The start takes a trial, the gateway's word is torn.
+        chip.cut_after(1, Torn::Whole);
+        start(&mut chip).confirm();
+        assert!(power.get());
+        chip.power_up();
+        let mut updater = start(&mut chip);
+        let image = updater.image();
+        assert_eq!((image.version, image.on_trial), (2, false), "seed {seed}");
+        updater.confirm();
+        for _ in 0..20 {
+            chip.power_up();
+            assert_eq!(boot(&mut chip, PAGES, BOARD), Some(2), "seed {seed}");
+        }
+    }
+}
+
 /// Three updates, each taken, started and confirmed; and what was said of them while there was power.
 struct Life {
     chip: Flash,
@@ -234,9 +285,11 @@ impl Life {
         Life { chip: Flash::new(2 * PAGES, 7), confirmed: 0 }
     }
 
-    fn made(version: u32) -> (Made, u8) {
-        let number = if version % 2 == 1 { 1 } else { 2 };
-        (make(number, version), number)
+    /// Signed once: each life tells of the same ones.
+    fn made(version: u32) -> &'static (Made, u8) {
+        static MADE: LazyLock<[(Made, u8); 3]> =
+            LazyLock::new(|| [(1, 1), (2, 2), (1, 3)].map(|(number, version)| (make(number, version), number)));
+        &MADE[version as usize - 1]
     }
 
     /// A start, then updates until the last version runs or the power goes.
@@ -277,7 +330,7 @@ impl Life {
         let version = Header::parse(&piece).unwrap().0.version;
         let (made, slot) = Life::made(version);
         let wanted: Vec<u8> = made.body.iter().flat_map(|piece| piece.0).collect();
-        assert_eq!((slot, body_in(&mut self.chip, number, wanted.len())), (number, wanted));
+        assert_eq!((*slot, body_in(&mut self.chip, number, wanted.len())), (number, wanted));
         assert!(version >= self.confirmed, "{version} runs after {} was confirmed", self.confirmed);
         version
     }

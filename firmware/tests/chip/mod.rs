@@ -5,7 +5,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use firmware::flash::{Flash, FlashError, WORD};
@@ -54,6 +54,7 @@ pub struct Chip<const PAGE: usize> {
     weak: BTreeMap<usize, Weak>,
     cut_in: Option<(usize, Torn)>,
     is_off: Rc<Cell<bool>>,
+    stuck: BTreeSet<usize>,
     rng: StdRng,
     effort: Rc<Cell<Effort>>,
     pub erased: Vec<usize>,
@@ -68,6 +69,7 @@ impl<const PAGE: usize> Chip<PAGE> {
             weak: BTreeMap::new(),
             cut_in: None,
             is_off: Rc::default(),
+            stuck: BTreeSet::new(),
             rng: StdRng::seed_from_u64(seed),
             effort: Rc::default(),
             erased: vec![0; pages],
@@ -117,6 +119,11 @@ impl<const PAGE: usize> Chip<PAGE> {
     /// A cell goes bad by itself.
     pub fn spoil(&mut self, at: usize) {
         self.words[at / WORD][at % WORD] ^= 0x11;
+    }
+
+    /// A cell that is programmed wrong from now on, whatever the controller says; erasing does not help.
+    pub fn stick(&mut self, at: usize) {
+        self.stuck.insert(at / WORD);
     }
 
     fn redraw(&mut self, torn: Option<Torn>) {
@@ -191,6 +198,7 @@ impl<const PAGE: usize> Flash for Chip<PAGE> {
         }
         self.count(|effort| effort.programs += 1);
         self.words[index] = *word;
+        self.words[index][0] ^= u8::from(self.stuck.contains(&index));
         self.programmed[index] = true;
         Ok(())
     }
