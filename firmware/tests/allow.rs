@@ -142,6 +142,24 @@ fn a_list_that_is_damaged_too_large_or_none_is_refused_and_the_old_one_stays() {
     assert_eq!(reader.answer(&Upkeep::Install), None);
 }
 
+/// The last word of its header was torn and reads well just once.
+#[test]
+fn a_list_whose_header_was_torn_is_begun_anew_and_stays() {
+    for seed in 0..20 {
+        let mut chip = Flash::new(2 * PAGES, seed);
+        // One erase, and 16 words.
+        chip.cut_after(16, Torn::Whole);
+        let made = make(&[1, 2, 3]);
+        let _ = deliver(&mut list(&mut chip), &made);
+        chip.power_up();
+        assert_eq!(deliver(&mut list(&mut chip), &made), Ok(true));
+        for _ in 0..20 {
+            chip.power_up();
+            assert_eq!(list(&mut chip).has(Badge::Full(2)), Some(true), "seed {seed}");
+        }
+    }
+}
+
 #[test]
 fn a_power_cut_at_every_step_leaves_a_list_that_was_pushed_and_takes_the_next() {
     let lists = [make(&[1, 2, 3]), make(&(0..200).collect::<Vec<u32>>()), make(&[9])];

@@ -167,3 +167,65 @@ fn reason(refusal: Refusal) -> &'static str {
         Refusal::Expired | Refusal::OutOfOrder | Refusal::Paired => "it gives no reason that fits",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::punch::UnixMs;
+    use ed25519_dalek::SigningKey;
+
+    fn update(clock: &Clock) -> Update {
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let file = UpdateFile::sign(&key, 1, 7, &[(1, vec![1; 200]), (2, vec![2; 200])]);
+        Update::new(Arc::new(file), clock.instant())
+    }
+
+    fn image(version: u32, on_trial: bool, staging: Staging) -> Image {
+        Image { board: 1, version, on_trial, target: 2, staging }
+    }
+
+    #[test]
+    fn a_program_on_trial_has_not_arrived_yet() {
+        let clock = Clock::manual(UnixMs(0));
+        let mut update = update(&clock);
+        let now = clock.instant();
+        assert_eq!(update.handle_image(image(7, true, Staging::Nothing), now), Some(Progress::Checking));
+        clock.advance(PAUSE);
+        assert_eq!(update.request(clock.instant()), Some(Request::Image));
+        let kept = update.handle_image(image(7, false, Staging::Nothing), clock.instant());
+        assert_eq!(kept, Some(Progress::Done { version: 7 }));
+    }
+
+    #[test]
+    fn each_question_follows_from_what_the_reader_has() {
+        let clock = Clock::manual(UnixMs(0));
+        let (mut update, now) = (update(&clock), clock.instant());
+        let file = update.file.clone();
+        let offered = file.image(1, 2).unwrap();
+        assert_eq!(update.request(now), Some(Request::Image));
+        update.handle_image(image(3, false, Staging::Nothing), now);
+        assert_eq!(update.request(now), Some(Request::Stage { header: offered.head }));
+        assert_eq!(
+            update.handle_image(image(3, false, Staging::Next(1)), now),
+            Some(Progress::Sending { done: 1, of: 2 })
+        );
+        assert_eq!(update.request(now), Some(Request::Write { index: 1, piece: offered.body[1] }));
+        update.handle_image(image(3, false, Staging::Next(2)), now);
+        assert_eq!(update.request(now), Some(Request::Install));
+        update.handle_image(image(3, false, Staging::Checking), now);
+        assert_eq!(update.request(now), None, "it is given a moment");
+        clock.advance(PAUSE);
+        assert_eq!(update.request(clock.instant()), Some(Request::Install));
+    }
+
+    #[test]
+    fn a_reader_of_older_firmware_ends_it_with_the_reason() {
+        let clock = Clock::manual(UnixMs(0));
+        let mut update = update(&clock);
+        let Some(Progress::Failed(reason)) = update.handle_refusal(Refusal::NotUnderstood, clock.instant()) else {
+            panic!("it goes on")
+        };
+        assert!(reason.contains("cannot be updated over the line"), "{reason}");
+    }
+}
