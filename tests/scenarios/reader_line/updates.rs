@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use firmware::journal::RamStorage;
+use gateway::punch::{Badge, BadgeOnRoster};
 use gateway::terminals::firmware::UpdateFile;
-use gateway::terminals::line::reader::{Declined, Progress};
+use gateway::terminals::line::reader::{Declined, List, Progress};
+use protocol::Key;
 
 use super::program::{BOARD, maker};
-use super::site::Site;
+use super::site::{Flight, Site};
 
 fn file(version: u32) -> Arc<UpdateFile> {
     signed_by(&maker(), BOARD, version)
@@ -172,4 +175,46 @@ fn a_silent_reader_is_told_of_at_once_and_one_that_stays_away_in_the_end() {
     site.run(10_000);
     order(&mut site, &file(1)).unwrap();
     assert_eq!(ended(&mut site), Progress::Done { version: 1 });
+}
+
+/// Somebody with the wire, with a key of his own, and with an update that the maker has signed.
+#[test]
+fn recorded_and_forged_updates_and_lists_are_refused_and_counted() {
+    let mut site = Site::new(7, 1, true);
+    let mut forger = Site::new(8, 1, true);
+    forger.gates[0].key = Some(Key([0xEE; 16]));
+    forger.gates[0].reader = Some(forger.gates[0].start(RamStorage::new()));
+    forger.controller = forger.new_controller();
+    let listed = |site: &mut Site, badge: u32| {
+        let list = List::new(&[BadgeOnRoster::Full(Badge(badge))], site.gates[0].key);
+        let now = site.now().instant;
+        site.controller.want_list(0, Arc::new(list), now);
+    };
+    for (desk, version, badge) in [(&mut site, 1, 5), (&mut forger, 2, 6)] {
+        desk.run(300);
+        listed(desk, badge);
+        order(desk, &file(version)).unwrap();
+        assert_eq!(ended(desk), Progress::Done { version });
+        desk.run(2_000);
+    }
+    order(&mut site, &file(2)).unwrap();
+    assert_eq!(ended(&mut site), Progress::Done { version: 2 });
+    listed(&mut site, 7);
+    site.run(2_000);
+
+    let before = site.gates[0].forged();
+    let recorded: Vec<Vec<u8>> = site.recorded.iter().chain(&forger.recorded).cloned().collect();
+    for bytes in recorded {
+        site.flights.push_back(Flight { at: site.ms, to_gateway: false, bytes: bytes.clone() });
+        site.flights.push_back(Flight { at: site.ms, to_gateway: true, bytes });
+        site.run(3);
+    }
+    site.run(5_000);
+    assert_eq!(site.gates[0].program.version(), 2);
+    assert!(site.gates[0].forged() > before + 100 && site.attacks > 0);
+    site.wire.lost = 1.0;
+    site.run(3_500);
+    let gate = &mut site.gates[0];
+    let heard = [5, 6, 7].map(|badge| gate.program.list.has(protocol::Badge::Full(badge)));
+    assert_eq!(heard, [Some(false), Some(false), Some(true)]);
 }
