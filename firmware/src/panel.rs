@@ -83,7 +83,8 @@ impl<G: OutputPin, R: OutputPin, B: OutputPin, K: OutputPin> Panel<G, R, B, K> {
             Show::Punch { signal: Signal::Stored, .. } => (pulses(600, 0, 1), none, pulses(80, 0, 1)),
             Show::Punch { signal: Signal::Refused, .. } => (none, pulses(1_500, 0, 1), pulses(120, 120, 3)),
             Show::Punch { signal: Signal::Unknown, .. } => (none, pulses(200, 200, 4), pulses(120, 120, 2)),
-            Show::Kept { .. } => (pulses(150, 150, 2), none, pulses(80, 0, 1)),
+            // Green is for what the gateway has.
+            Show::Kept { .. } => (none, none, pulses(80, 0, 1)),
             Show::NotKept => (none, pulses(3_000, 0, 1), pulses(1_000, 0, 1)),
         };
         (self.green.1, self.red.1, self.buzzer.1) = (green, red, buzzer);

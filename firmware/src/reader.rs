@@ -12,7 +12,7 @@ use crate::panel::Show;
 
 /// A card that lies on the reader is one swipe: the same badge counts again after it was away this long.
 pub const DEBOUNCE_MS: u64 = 3_000;
-/// Without a request for this long the gateway is away.
+/// Without a request for this long, or since the start, the gateway is away.
 pub const AWAY_MS: u64 = 3_000;
 /// How long the turnstile is opened for a registered badge while the gateway is away, in milliseconds.
 const ALONE_PULSE_MS: u16 = 500;
@@ -63,7 +63,7 @@ pub struct Reader<S> {
     open_ms: Option<u16>,
     transmit: Option<Wire>,
     upkeep: Option<Upkeep>,
-    heard_at: Option<UptimeMs>,
+    heard_at: UptimeMs,
     supply_mv: u16,
     tamper: bool,
     badge_noise: u32,
@@ -95,7 +95,7 @@ impl<S: Storage> Reader<S> {
             open_ms: None,
             transmit: None,
             upkeep: None,
-            heard_at: None,
+            heard_at: UptimeMs(0),
             supply_mv: 0,
             tamper: false,
             badge_noise: 0,
@@ -122,7 +122,7 @@ impl<S: Storage> Reader<S> {
 
     /// Whether the worker at the reader has to do without the gateway.
     pub fn is_alone(&self, now: UptimeMs) -> bool {
-        self.heard_at.is_none_or(|at| now.0.saturating_sub(at.0) >= AWAY_MS)
+        now.0.saturating_sub(self.heard_at.0) >= AWAY_MS
     }
 
     /// What the allow-list says of the badge that was just kept as this punch; to be told while the gateway is away. The
@@ -154,7 +154,7 @@ impl<S: Storage> Reader<S> {
     /// A byte from the line.
     pub fn handle_line_byte(&mut self, byte: u8, now: UptimeMs) {
         let Some(asked) = self.end.handle_byte(byte) else { return };
-        (self.upkeep, self.heard_at) = (None, Some(now));
+        (self.upkeep, self.heard_at) = (None, now);
         let answer = match asked {
             Ok(request) => self.answer(request, now),
             Err(NotUnderstood) => Some(Answer::Refused(Refusal::NotUnderstood)),

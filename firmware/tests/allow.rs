@@ -211,8 +211,8 @@ fn a_power_cut_at_every_step_leaves_a_list_that_was_pushed_and_takes_the_next() 
 #[test]
 fn without_the_gateway_the_list_opens_or_shows_unknown_and_every_swipe_is_kept() {
     let mut reader = Reader::keyed(Address::new(1).unwrap(), KEY, RamStorage::<8>::new()).unwrap();
-    let now = UptimeMs(5_000);
-    assert!(reader.is_alone(now));
+    let now = UptimeMs(3_000);
+    assert!(reader.is_alone(now) && !reader.is_alone(UptimeMs(2_999)));
     let seq = reader.handle_badge(Badge::Full(1), now).unwrap();
     reader.handle_listed(seq, true);
     assert_eq!(reader.poll_show(), Some(Show::Open { pulse_ms: 500 }));

@@ -56,6 +56,15 @@ fn stored_is_green_and_one_beep() {
     assert_eq!(seen, [both, both, lamp, lamp, dark]);
 }
 
+/// The green lamp is for what the gateway has.
+#[test]
+fn kept_without_the_gateway_is_one_beep_and_no_lamp() {
+    assert_eq!(
+        levels(Show::Kept { seq: Seq(1) }, &[0, 79, 80]),
+        [[false, false, true, false]; 2].into_iter().chain([[false; 4]]).collect::<Vec<_>>()
+    );
+}
+
 #[test]
 fn refused_is_red_unknown_blinks_and_not_kept_is_long() {
     let red = |show, times: &[u64]| levels(show, times).iter().map(|pins| pins[1]).collect::<Vec<_>>();

@@ -115,9 +115,12 @@ impl Gate {
         self.reader.as_ref().unwrap().status(UptimeMs(0)).journal_fill
     }
 
+    pub fn damage(&self) -> Damage {
+        self.reader.as_ref().unwrap().status(UptimeMs(0)).damage
+    }
+
     pub fn forged(&self) -> u32 {
-        let damage = self.reader.as_ref().unwrap().status(UptimeMs(0)).damage;
-        damage.forged + damage.stale
+        self.damage().forged + self.damage().stale
     }
 }
 

@@ -202,7 +202,7 @@ fn recorded_and_forged_updates_and_lists_are_refused_and_counted() {
     listed(&mut site, 7);
     site.run(2_000);
 
-    let before = site.gates[0].forged();
+    let before = site.gates[0].damage();
     let recorded: Vec<Vec<u8>> = site.recorded.iter().chain(&forger.recorded).cloned().collect();
     for bytes in recorded {
         site.flights.push_back(Flight { at: site.ms, to_gateway: false, bytes: bytes.clone() });
@@ -211,7 +211,9 @@ fn recorded_and_forged_updates_and_lists_are_refused_and_counted() {
     }
     site.run(5_000);
     assert_eq!(site.gates[0].program.version(), 2);
-    assert!(site.gates[0].forged() > before + 100 && site.attacks > 0);
+    let after = site.gates[0].damage();
+    let counted = (after.forged - before.forged, after.stale - before.stale);
+    assert!(counted.0 > 100 && counted.1 > 100 && site.attacks > 0, "{counted:?}");
     site.wire.lost = 1.0;
     site.run(3_500);
     let gate = &mut site.gates[0];
