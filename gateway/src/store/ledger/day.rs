@@ -87,8 +87,8 @@ fn joined(left: &Hash, right: &Hash) -> Hash {
 }
 
 /// A head is stored behind its last fact with what came while the day's facts were read; a check keeps the hashes of so
-/// many facts one by one, which are 9 MB, to find the root for any of them.
-const KEPT: usize = 1 << 18;
+/// many facts one by one, which are 4 MB, to find the root for any of them. One less than what its room grows to.
+const KEPT: usize = (1 << 17) - 1;
 
 /// The hashes of consecutive facts, as a walk meets them. What is far behind is kept as a [`Frontier`], so that a day of
 /// millions of facts needs no more room than another.
