@@ -8,11 +8,10 @@ use protocol::{
 
 use crate::journal::{Batch, Journal, Storage, StorageError};
 use crate::panel::Show;
+use crate::waiting::{RECENT, Waiting};
 
 /// A card that lies on the reader is one swipe: the same badge counts again after it was away this long.
 pub const DEBOUNCE_MS: u64 = 3_000;
-/// Whoever swiped is gone after this: no signal then.
-pub const SIGNAL_LIFE_MS: u64 = 10_000;
 
 const VERSION: [u8; 3] = [
     number(env!("CARGO_PKG_VERSION_MAJOR")),
@@ -21,8 +20,6 @@ const VERSION: [u8; 3] = [
 ];
 /// Cards that may lie in the field at the same time.
 const DEBOUNCED: usize = 4;
-/// Swipes whose worker may still be waiting for a signal.
-const RECENT: usize = 16;
 
 /// One badge reader.
 pub struct Reader<S> {
@@ -31,7 +28,7 @@ pub struct Reader<S> {
     /// What the gateway said the time was when this boot began, in milliseconds since 1970.
     boot_unix_ms: Option<u64>,
     seen: Vec<(Badge, UptimeMs), DEBOUNCED>,
-    recent: Deque<(Seq, UptimeMs), RECENT>,
+    waiting: Waiting,
     last_order: u64,
     shows: Deque<Show, RECENT>,
     open_ms: Option<u16>,
@@ -61,7 +58,7 @@ impl<S: Storage> Reader<S> {
             journal,
             boot_unix_ms: None,
             seen: Vec::new(),
-            recent: Deque::new(),
+            waiting: Waiting::default(),
             last_order: 0,
             shows: Deque::new(),
             open_ms: None,
@@ -80,7 +77,8 @@ impl<S: Storage> Reader<S> {
         let unix_ms = self.boot_unix_ms.map(|boot| boot.saturating_add(now.0));
         match self.journal.append(&Punch { boot: self.journal.boot(), at: now, unix_ms, badge }) {
             Ok(seq) => {
-                push_out(&mut self.recent, (seq, now));
+                self.waiting.swiped(seq, now);
+                self.handle_time(now);
                 Some(seq)
             }
             Err(StorageError::Full | StorageError::Broken) => {
@@ -100,6 +98,13 @@ impl<S: Storage> Reader<S> {
         self.badge_noise = dropped;
     }
 
+    /// Time has passed: a swipe that nobody has confirmed by now is shown as kept. To be called every few milliseconds.
+    pub fn handle_time(&mut self, now: UptimeMs) {
+        if self.waiting.poll_kept(now) {
+            push_out(&mut self.shows, Show::Kept);
+        }
+    }
+
     /// The line is quiet and will be for some time: slow work that must not delay an answer. Ends within one page erase.
     pub fn handle_quiet(&mut self) {
         self.journal.tidy();
@@ -108,6 +113,7 @@ impl<S: Storage> Reader<S> {
     /// A byte from the line.
     pub fn handle_line_byte(&mut self, byte: u8, now: UptimeMs) {
         let Some(asked) = self.end.handle_byte(byte) else { return };
+        self.waiting.heard(now);
         let answer = match asked {
             Ok(request) => self.answer(request, now),
             Err(NotUnderstood) => Answer::Refused(Refusal::NotUnderstood),
@@ -187,8 +193,7 @@ impl<S: Storage> Reader<S> {
     }
 
     fn signal(&mut self, seq: Seq, signal: Signal, now: UptimeMs) {
-        let waits = |(known, at): &(Seq, UptimeMs)| *known == seq && now.0.saturating_sub(at.0) < SIGNAL_LIFE_MS;
-        if self.recent.iter().any(waits) {
+        if self.waiting.signalled(seq, now) {
             push_out(&mut self.shows, Show::Punch { seq, signal });
         }
     }

@@ -65,6 +65,16 @@ fn refused_is_red_unknown_blinks_and_not_kept_is_long() {
 }
 
 #[test]
+fn kept_is_both_lamps_together_and_never_green_alone() {
+    let seen = levels(Show::Kept, &[0, 39, 40, 100, 199, 200, 340, 400, 1_000, 1_199, 1_200]);
+    let lamps: Vec<[bool; 2]> = seen.iter().map(|pins| [pins[0], pins[1]]).collect();
+    let (both, dark) = ([true; 2], [false; 2]);
+    assert_eq!(lamps, [both, both, both, both, both, dark, dark, both, dark, dark, dark]);
+    let ticks: Vec<bool> = seen.iter().map(|pins| pins[2]).collect();
+    assert_eq!(ticks, [true, true, false, true, false, true, false, false, false, false, false]);
+}
+
+#[test]
 fn the_relay_closes_for_its_time_beside_the_lamps() {
     assert_eq!(
         levels(Show::Open { pulse_ms: 500 }, &[0, 499, 500]).iter().map(|pins| pins[3]).collect::<Vec<_>>(),

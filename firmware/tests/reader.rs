@@ -146,6 +146,68 @@ fn a_signal_is_shown_for_a_swipe_of_the_last_seconds_only() {
 }
 
 #[test]
+fn without_a_gateway_a_swipe_is_shown_as_kept_at_once_and_only_once() {
+    let address = Address::new(1).unwrap();
+    let mut reader = Reader::keyed(address, KEY, RamStorage::<4>::new()).unwrap();
+    for (badge, at) in [(1, 5), (2, 9_000)] {
+        reader.handle_badge(Badge::Full(badge), UptimeMs(at)).unwrap();
+        assert_eq!(reader.poll_show(), Some(Show::Kept), "at {at}");
+        reader.handle_time(UptimeMs(at + 5_000));
+        assert_eq!(reader.poll_show(), None);
+    }
+}
+
+#[test]
+fn a_gateway_that_has_gone_is_waited_for_a_second_and_later_not_at_all() {
+    let mut desk = Desk::<4>::new();
+    desk.swipe(1);
+    desk.now += 999;
+    desk.reader.handle_time(UptimeMs(desk.now));
+    assert_eq!(desk.reader.poll_show(), None);
+    desk.now += 1;
+    desk.reader.handle_time(UptimeMs(desk.now));
+    assert_eq!(desk.reader.poll_show(), Some(Show::Kept));
+
+    desk.now += 2_000;
+    desk.swipe(2);
+    assert_eq!(desk.reader.poll_show(), Some(Show::Kept), "it was heard three seconds ago");
+}
+
+#[test]
+fn what_was_shown_as_kept_turns_green_when_it_is_stored_after_all() {
+    let mut desk = Desk::<4>::new();
+    desk.now += 3_000;
+    desk.swipe(1);
+    assert_eq!(desk.reader.poll_show(), Some(Show::Kept));
+    desk.badges(desk_collect(1));
+    assert_eq!(desk.reader.poll_show(), Some(GREEN(1)));
+    desk.now += 9_000;
+    desk.reader.handle_time(UptimeMs(desk.now));
+    assert_eq!(desk.reader.poll_show(), None);
+}
+
+#[test]
+fn what_was_shown_as_stored_is_never_shown_as_kept_after_it() {
+    let mut desk = Desk::<4>::new();
+    desk.swipe(1);
+    desk.badges(desk_collect(1));
+    assert_eq!(desk.reader.poll_show(), Some(GREEN(1)));
+    desk.now += 5_000;
+    desk.reader.handle_time(UptimeMs(desk.now));
+    assert_eq!(desk.reader.poll_show(), None);
+}
+
+#[test]
+fn a_full_journal_is_not_shown_as_kept() {
+    let address = Address::new(1).unwrap();
+    let mut reader = Reader::keyed(address, KEY, RamStorage::<1>::new()).unwrap();
+    reader.handle_badge(Badge::Full(1), UptimeMs(5)).unwrap();
+    assert_eq!(reader.poll_show(), Some(Show::Kept));
+    assert_eq!(reader.handle_badge(Badge::Full(2), UptimeMs(6)), None);
+    assert_eq!((reader.poll_show(), reader.poll_show()), (Some(Show::NotKept), None));
+}
+
+#[test]
 fn the_status_tells_supply_tamper_fill_and_damage() {
     let mut desk = Desk::<4>::new();
     desk.swipe(1);

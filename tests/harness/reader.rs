@@ -36,7 +36,7 @@ pub struct Setup {
 /// Which share of frames, in each direction, suffers.
 pub struct WireFaults {
     pub faults: Faults,
-    /// From 0 to 1: one bit of the frame is flipped.
+    /// From 0 to 1: one bit of the frame is flipped, or a byte is missing, or there is one too many.
     pub damaged: f64,
     /// From 0 to 1: the frame does not arrive.
     pub lost: f64,
@@ -55,7 +55,11 @@ impl WireFaults {
         }
         if self.faults.happens(self.damaged) {
             let index = self.faults.pick(0..frame.len() as u64) as usize;
-            frame[index] ^= 1 << self.faults.pick(0..8);
+            match self.faults.pick(0..4) {
+                0 => drop(frame.remove(index)),
+                1 => frame.insert(index, self.faults.pick(0..256) as u8),
+                _ => frame[index] ^= 1 << self.faults.pick(0..8),
+            }
         }
         Some(frame)
     }
@@ -149,6 +153,7 @@ impl Board {
 
     fn show(&mut self, now: Instant) {
         let uptime = self.uptime(now);
+        self.reader().handle_time(uptime);
         while let Some(show) = self.reader().poll_show() {
             if let Show::Punch { seq, signal } = show
                 && let Some((_, badge)) = self.swiped.iter().rev().find(|(known, _)| *known == seq)

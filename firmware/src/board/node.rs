@@ -75,7 +75,11 @@ pub fn run<const PAGES: usize, B: Board>(mut board: B) -> ! {
                 board.send(&wire);
             }
         }
-        node.read_badges(&mut board, now);
+        if node.read_badges(&mut board, now) {
+            // The page behind this one is erased ahead, whether or not a gateway ever asks.
+            tidied = false;
+        }
+        node.reader.handle_time(now);
         if now.0 >= health_at {
             health_at = now.0 + HEALTH_MS;
             node.look_after(&mut board);
@@ -117,27 +121,31 @@ struct Node<S, P> {
 }
 
 impl<S: Storage, P: OutputPin> Node<S, P> {
-    fn read_badges(&mut self, board: &mut impl Board, now: UptimeMs) {
+    /// Whether a badge became a punch.
+    fn read_badges(&mut self, board: &mut impl Board, now: UptimeMs) -> bool {
+        let mut kept = false;
+        let mut read = |badge| kept |= self.reader.handle_badge(badge, now).is_some();
         while let Some(byte) = board.badge_byte() {
             self.card_at = now.0;
             if let Some(card) = self.card.handle_byte(byte) {
-                self.reader.handle_badge(Badge::Full(card.number), now);
+                read(Badge::Full(card.number));
             }
         }
         if self.card.is_midway()
             && now.0 - self.card_at >= em4100::IDLE_MS
             && let Some(card) = self.card.handle_idle()
         {
-            self.reader.handle_badge(Badge::Full(card.number), now);
+            read(Badge::Full(card.number));
         }
         while let Some((bit, at_us)) = board.pulse() {
             if let Some(badge) = self.pulses.handle_pulse(bit, at_us) {
-                self.reader.handle_badge(badge, now);
+                read(badge);
             }
         }
         if let Some(badge) = self.pulses.poll(now.0 * 1_000) {
-            self.reader.handle_badge(badge, now);
+            read(badge);
         }
+        kept
     }
 
     fn look_after(&mut self, board: &mut impl Board) {

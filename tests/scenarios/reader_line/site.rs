@@ -223,7 +223,7 @@ impl Site {
             while let Some(show) = reader.poll_show() {
                 match show {
                     Show::Punch { seq, signal } => gate.signals.push((gate.numbers[&seq], signal)),
-                    Show::NotKept => {}
+                    Show::Kept | Show::NotKept => {}
                     Show::Open { .. } => gate.opened += 1,
                 }
             }
