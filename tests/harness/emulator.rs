@@ -14,7 +14,7 @@ use std::time::Duration;
 use firmware::settings::Settings;
 
 pub use self::image::{Image, find};
-use self::probe::Probe;
+use self::probe::{Edge, Probe};
 pub use self::wire::NoisyWire;
 use crate::reader::{Lamps, rdm_frame};
 
@@ -27,6 +27,16 @@ const SETTINGS_AT: usize = 128 * 2048;
 
 /// Output register of port B, where the lamps are (RM0351, 8.5.6).
 const OUTPUTS: u32 = 0x4800_0414;
+/// Control register of UART4, and its bits for "on" and "receives" (RM0351, 40.8.1).
+const BADGE_PORT: u32 = 0x4000_4C00;
+const LISTENING: u32 = 1 << 0 | 1 << 2;
+/// 10 s for the image to start.
+const START_LOOKS: u32 = 2_000;
+
+const GREEN: usize = 0;
+const RED: usize = 1;
+const BUZZER: usize = 2;
+const RELAY: usize = 4;
 
 /// What is missing to run the image here, if anything is.
 pub fn missing() -> Option<String> {
@@ -61,6 +71,9 @@ struct Running {
     child: Child,
     badges: UnixStream,
     probe: Probe,
+    /// As the edges say.
+    lamps: Lamps,
+    stored: bool,
 }
 
 impl EmulatedReader {
@@ -90,7 +103,14 @@ impl EmulatedReader {
             panic!("the emulator does not come up: {error}\n{}", self.log())
         });
         probe.set_input("gpioc", 2, false);
-        self.running = Some(Running { child, badges, probe });
+        probe.watch("gpiob");
+        // A card that comes before is not read; nobody stands there in the first milliseconds.
+        let listens = (0..START_LOOKS).any(|_| {
+            pause(Duration::from_millis(5));
+            probe.read(BADGE_PORT) & LISTENING == LISTENING
+        });
+        assert!(listens, "the image does not open its badge port");
+        self.running = Some(Running { child, badges, probe, lamps: Lamps::default(), stored: false });
     }
 
     fn spawn(&self) -> Child {
@@ -137,11 +157,32 @@ impl EmulatedReader {
         self.running().badges.write_all(&rdm_frame(badge)).expect("the emulator takes bytes");
     }
 
+    /// Many cards one after the other, as fast as the module's port takes them.
+    pub fn swipe_all(&mut self, badges: impl Iterator<Item = u32>) {
+        let frames: Vec<u8> = badges.flat_map(rdm_frame).collect();
+        self.running().badges.write_all(&frames).expect("the emulator takes bytes");
+    }
+
+    /// Whether the signal for a stored punch has begun since this was last asked: the buzzer over green alone.
+    pub fn saw_stored(&mut self) -> bool {
+        let Running { probe, lamps, stored, .. } = self.running();
+        for Edge { pin, high } in probe.edges(OUTPUTS) {
+            match pin {
+                GREEN => lamps.green = high,
+                RED => lamps.red = high,
+                BUZZER => lamps.buzzer = high,
+                _ => {}
+            }
+            *stored |= lamps.green && !lamps.red && lamps.buzzer;
+        }
+        std::mem::take(stored)
+    }
+
     /// Lamps, buzzer and relay as the pins are now.
     pub fn lamps(&mut self) -> Lamps {
         let pins = self.running().probe.read(OUTPUTS);
-        let is_on = |pin: u32| pins & 1 << pin != 0;
-        Lamps { green: is_on(0), red: is_on(1), buzzer: is_on(2), relay: is_on(4) }
+        let is_on = |pin: usize| pins & 1 << pin != 0;
+        Lamps { green: is_on(GREEN), red: is_on(RED), buzzer: is_on(BUZZER), relay: is_on(RELAY) }
     }
 
     /// What is in the flash now.

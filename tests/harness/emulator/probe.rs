@@ -1,4 +1,4 @@
-//! The emulator's test socket: registers read, pins driven.
+//! The emulator's test socket: registers read, pins driven, and every edge of an output told, however short.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -24,15 +24,34 @@ pub fn connect(path: &Path) -> io::Result<UnixStream> {
     }
 }
 
+/// An output has changed its level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edge {
+    pub pin: usize,
+    pub high: bool,
+}
+
 pub struct Probe {
     to: UnixStream,
     from: BufReader<UnixStream>,
+    edges: Vec<Edge>,
 }
 
 impl Probe {
     pub fn new(stream: UnixStream) -> io::Result<Probe> {
         stream.set_read_timeout(Some(ANSWER_LIMIT))?;
-        Ok(Probe { to: stream.try_clone()?, from: BufReader::new(stream) })
+        Ok(Probe { to: stream.try_clone()?, from: BufReader::new(stream), edges: Vec::new() })
+    }
+
+    /// From now on the edges of this port are told.
+    pub fn watch(&mut self, port: &str) {
+        self.ask(&format!("irq_intercept_out /machine/soc/{port}"));
+    }
+
+    /// Those since this was last asked, in order. They come before the answer to a question.
+    pub fn edges(&mut self, any_register: u32) -> Vec<Edge> {
+        self.read(any_register);
+        std::mem::take(&mut self.edges)
     }
 
     /// A 32-bit register.
@@ -48,11 +67,25 @@ impl Probe {
     }
 
     fn ask(&mut self, question: &str) -> String {
-        let mut answer = String::new();
-        let asked = writeln!(self.to, "{question}").and_then(|()| self.from.read_line(&mut answer));
+        let asked = writeln!(self.to, "{question}");
         assert!(asked.is_ok(), "{question}: {asked:?}");
-        let answer = answer.trim();
-        let Some(rest) = answer.strip_prefix("OK") else { panic!("{question}: {answer}") };
-        rest.trim().to_owned()
+        loop {
+            let mut answer = String::new();
+            let read = self.from.read_line(&mut answer);
+            assert!(read.is_ok(), "{question}: {read:?}");
+            let answer = answer.trim();
+            if let Some(edge) = edge(answer) {
+                self.edges.push(edge);
+                continue;
+            }
+            let Some(rest) = answer.strip_prefix("OK") else { panic!("{question}: {answer}") };
+            return rest.trim().to_owned();
+        }
     }
+}
+
+/// `IRQ raise 3` or `IRQ lower 3`.
+fn edge(line: &str) -> Option<Edge> {
+    let (level, pin) = line.strip_prefix("IRQ ")?.split_once(' ')?;
+    Some(Edge { pin: pin.parse().ok()?, high: level == "raise" })
 }

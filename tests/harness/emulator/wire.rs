@@ -46,32 +46,42 @@ impl Carrier {
                 continue;
             }
             let Some(frame) = self.faults.pass(std::mem::take(&mut self.pending)) else { continue };
-            let Some(answer) = self.exchange(&frame) else { continue };
+            let Some(answer) = self.exchange(&frame).filter(|answer| !answer.is_empty()) else { continue };
             said.extend(self.faults.pass(answer).into_iter().flatten());
         }
         said
     }
 
+    /// What the reader says until its answer is whole, and before that what it says too late to an earlier question.
     fn exchange(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
-        let stream = match self.stream.take() {
+        let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => UnixStream::connect(&self.socket).ok()?,
         };
+        let mut said = Vec::new();
+        stream.set_nonblocking(true).ok()?;
+        receive(&mut stream, &mut said)?;
+        stream.set_nonblocking(false).ok()?;
+        let late = said.len();
         stream.set_read_timeout(Some(ANSWER_LIMIT)).ok()?;
-        (&stream).write_all(frame).ok()?;
-        let mut answer = Vec::new();
-        let mut buffer = [0; 512];
+        stream.write_all(frame).ok()?;
         let is_whole = |answer: &[u8]| answer.iter().rposition(|byte| *byte == 0).is_some_and(|end| end > 0);
-        while !is_whole(&answer) {
-            match (&stream).read(&mut buffer) {
-                // The emulator was killed.
-                Ok(0) => return None,
-                Ok(count) => answer.extend_from_slice(&buffer[..count]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => return None,
-            }
-        }
+        while !is_whole(&said[late..]) && receive(&mut stream, &mut said)? {}
         self.stream = Some(stream);
-        (!answer.is_empty()).then_some(answer)
+        Some(said)
+    }
+}
+
+/// Whether something came in time; `None` when the emulator was killed.
+fn receive(stream: &mut UnixStream, into: &mut Vec<u8>) -> Option<bool> {
+    let mut buffer = [0; 512];
+    match stream.read(&mut buffer) {
+        Ok(0) => None,
+        Ok(count) => {
+            into.extend_from_slice(&buffer[..count]);
+            Some(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some(false),
+        Err(_) => None,
     }
 }
