@@ -119,19 +119,19 @@ impl Station {
         self.commit_due || self.feedback.next().is_some() || !self.commands.is_empty()
     }
 
-    /// The next question to this reader.
-    pub(super) fn ask(&mut self, now: Moment) -> Option<Wire> {
+    /// The next question to this reader; `keeps_house` lets it be about time or health.
+    pub(super) fn ask(&mut self, now: Moment, keeps_house: bool) -> Option<Wire> {
         let Some(boot) = self.end.boot() else {
             self.asking = Asking::Hello;
             return self.end.hello();
         };
-        let (asking, request) = self.choose(boot, now);
+        let (asking, request) = self.choose(boot, now, keeps_house);
         self.asking = asking;
         self.end.request(&request)
     }
 
     /// Commits first, because somebody waits for the green lamp.
-    fn choose(&mut self, boot: BootId, now: Moment) -> (Asking, Request) {
+    fn choose(&mut self, boot: BootId, now: Moment, keeps_house: bool) -> (Asking, Request) {
         if self.commit_due {
             return (Asking::Collect, self.cursor.request());
         }
@@ -141,14 +141,21 @@ impl Station {
         if let Some(request) = self.commands.request(boot, &self.dating, now) {
             return (Asking::Command, request);
         }
-        let time_due = self.time_at <= now.instant;
-        if let Some(request) = set_time(boot, &self.dating, now).filter(|_| time_due) {
-            return (Asking::Time, request);
-        }
-        if self.status_at <= now.instant || self.cursor.is_storing() {
-            return (Asking::Status, Request::Status);
+        if keeps_house || self.cursor.is_storing() {
+            let time_due = self.time_at <= now.instant;
+            if let Some(request) = set_time(boot, &self.dating, now).filter(|_| time_due) {
+                return (Asking::Time, request);
+            }
+            if self.status_at <= now.instant || self.cursor.is_storing() {
+                return (Asking::Status, Request::Status);
+            }
         }
         (Asking::Collect, self.cursor.request())
+    }
+
+    /// Whether time or health are due at a reader that answers.
+    pub(super) fn is_house_due(&self, now: Instant) -> bool {
+        self.end.boot().is_some() && self.failures == 0 && self.time_at.min(self.status_at) <= now
     }
 
     /// Takes a frame from this reader; `None` when it is not the answer to the open question.
