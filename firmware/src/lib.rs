@@ -21,6 +21,7 @@ pub mod panel;
 mod reader;
 pub mod ring;
 pub mod settings;
+pub mod start;
 pub mod waiting;
 pub mod wiegand;
 

@@ -2,8 +2,8 @@
 
 use heapless::{Deque, Vec};
 use protocol::{
-    Address, Answer, Badge, Digest, Key, NotUnderstood, Punch, ReaderEnd, Refusal, Request, Seq, Signal, Status,
-    UptimeMs, Wire,
+    Address, Answer, Badge, Digest, Key, NotUnderstood, Punch, ReaderEnd, Refusal, Request, Seq, Signal, StartCause,
+    Status, UptimeMs, Wire,
 };
 
 use crate::journal::{Batch, Journal, Storage, StorageError};
@@ -36,6 +36,7 @@ pub struct Reader<S> {
     supply_mv: u16,
     tamper: bool,
     badge_noise: u32,
+    start: StartCause,
 }
 
 impl<S: Storage> Reader<S> {
@@ -66,6 +67,7 @@ impl<S: Storage> Reader<S> {
             supply_mv: 0,
             tamper: false,
             badge_noise: 0,
+            start: StartCause::Unknown,
         }
     }
 
@@ -91,6 +93,11 @@ impl<S: Storage> Reader<S> {
     /// The supply voltage in millivolts, and whether the housing is open.
     pub fn handle_health(&mut self, supply_mv: u16, tamper: bool) {
         (self.supply_mv, self.tamper) = (supply_mv, tamper);
+    }
+
+    /// Why this boot began.
+    pub fn handle_start(&mut self, cause: StartCause) {
+        self.start = cause;
     }
 
     /// How many badge readings the badge port's decoder has dropped in this boot.
@@ -171,6 +178,7 @@ impl<S: Storage> Reader<S> {
             Request::Open { order, pulse_ms, not_after } => self.open(order, pulse_ms, not_after, now),
             Request::SetTime { unix_ms, at } => self.set_time(unix_ms, at, now),
             // This firmware holds no allow-list: every badge is a punch, and the gateway judges.
+            Request::Start => Answer::Start(self.start),
             Request::AllowList { digest: _ } => Answer::AllowList { held: Digest::default() },
         }
     }

@@ -224,6 +224,14 @@ fn the_status_tells_supply_tamper_fill_and_damage() {
     assert!(!status.time_set);
 }
 
+#[test]
+fn the_reader_tells_why_it_started() {
+    let mut desk = Desk::<1>::new();
+    assert_eq!(desk.ask(Request::Start), Answer::Start(StartCause::Unknown));
+    desk.reader.handle_start(StartCause::Watchdog);
+    assert_eq!(desk.ask(Request::Start), Answer::Start(StartCause::Watchdog));
+}
+
 /// Nobody who recorded the line can make a reader do it again, in this boot or after a power cut.
 #[test]
 fn recorded_orders_do_nothing() {

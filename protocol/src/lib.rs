@@ -43,7 +43,7 @@ pub use damage::Damage;
 pub use ends::{Accepted, GatewayEnd, NotUnderstood, ReaderEnd};
 pub use frame::{Decoder, Frame, MAX_PAYLOAD, MAX_WIRE, Wire};
 pub use message::{
-    Address, Answer, Badge, BootId, Digest, MAX_PUNCHES, Punch, Refusal, Request, RequestId, Seq, Signal, Status,
-    UptimeMs,
+    Address, Answer, Badge, BootId, Digest, MAX_PUNCHES, Punch, Refusal, Request, RequestId, Seq, Signal, StartCause,
+    Status, UptimeMs,
 };
 pub use seal::Key;

@@ -104,6 +104,12 @@ fn conversation() -> Vec<(Request, &'static str, Answer, &'static str)> {
             Answer::AllowList { held: Digest([0; 8]) },
             "00071309d1010705010101010101010b9ebd7d29a30db27a7c9c00",
         ),
+        (
+            Request::Start,
+            "00111209d2010707d0c96e75818ff04b909100",
+            Answer::Start(StartCause::Watchdog),
+            "00121309d201070603d4360d31c20f25de15b200",
+        ),
     ]
 }
 

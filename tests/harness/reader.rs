@@ -16,7 +16,7 @@ use std::time::Instant;
 use embedded_hal::digital::{ErrorType, OutputPin};
 use firmware::{Panel, Reader, Show};
 use gateway::clock::Clock;
-use protocol::{Address, Badge, Key, Seq, Signal, UptimeMs};
+use protocol::{Address, Badge, Key, Seq, Signal, StartCause, UptimeMs};
 
 pub use self::flash::{Flash, JOURNAL};
 use crate::faults::Faults;
@@ -277,6 +277,11 @@ impl SimulatedReader {
     /// A power cut: what is in RAM is gone, the journal stays.
     pub fn reset(&self) {
         self.with(Board::reset);
+    }
+
+    /// Why it will say that it has started.
+    pub fn set_start(&self, cause: StartCause) {
+        self.with(|board, _| board.reader().handle_start(cause));
     }
 
     /// The housing, and the supply in millivolts.

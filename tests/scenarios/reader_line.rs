@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use firmware::journal::RamStorage;
 use gateway::punch::{Credential, GapKind, HeldReason, RejectedReason, Verdict};
 use gateway::terminals::line::reader::Command;
-use protocol::{Key, Seq, Signal};
+use protocol::{Key, Seq, Signal, StartCause};
 
 use self::site::{Flight, JOURNAL, Site};
 
@@ -197,6 +197,21 @@ fn unknown_and_refused_badges_are_signalled_after_the_green_lamp() {
     site.judge(punch, Verdict::Held(HeldReason::UnknownWorker));
     site.run(500);
     assert_eq!(site.gates[0].signals_of(badge), [Signal::Stored]);
+}
+
+#[test]
+fn each_start_of_a_reader_is_told_with_its_cause_once() {
+    let mut site = Site::new(16, 2, true);
+    site.gates[1].reader.as_mut().unwrap().handle_start(StartCause::PowerOn);
+    site.run(15_000);
+    assert_eq!(site.starts, [(0, StartCause::Unknown), (1, StartCause::PowerOn)]);
+    site.reset(1);
+    site.gates[1].reader.as_mut().unwrap().handle_start(StartCause::Watchdog);
+    site.run(15_000);
+    assert_eq!(site.starts[2..], [(1, StartCause::Watchdog)]);
+    site.restart_gateway();
+    site.run(1_000);
+    assert_eq!(site.starts[3..], [(0, StartCause::Unknown), (1, StartCause::Watchdog)]);
 }
 
 #[test]

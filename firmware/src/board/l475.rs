@@ -20,7 +20,8 @@ use core::convert::Infallible;
 
 use cortex_m_rt::exception;
 use embedded_hal::digital::{ErrorType, OutputPin};
-use protocol::UptimeMs;
+use firmware::start::{self, Evidence};
+use protocol::{StartCause, UptimeMs};
 
 use self::memory::Memory;
 use self::registers::{
@@ -62,13 +63,15 @@ static PULSES: Pulses = Pulses::new();
 /// The board.
 pub struct Chip {
     emulated: bool,
+    cause: StartCause,
     uptime: Uptime,
 }
 
 impl Chip {
     /// From reset to a board whose interrupts run.
     pub fn start() -> Chip {
-        let board = Chip { emulated: DBGMCU_IDCODE.read() & 0xFFF == 0, uptime: Uptime::default() };
+        let emulated = DBGMCU_IDCODE.read() & 0xFFF == 0;
+        let board = Chip { emulated, cause: start_cause(), uptime: Uptime::default() };
         board.start_clocks();
         board.set_up_pins();
         if !board.emulated {
@@ -162,6 +165,10 @@ impl Board for Chip {
         LINE.open(CLOCK_HZ, baud);
     }
 
+    fn start_cause(&self) -> StartCause {
+        self.cause
+    }
+
     fn now(&mut self) -> UptimeMs {
         UptimeMs(self.uptime.millis())
     }
@@ -204,6 +211,20 @@ impl Board for Chip {
     fn sleep(&mut self) {
         cortex::sleep();
     }
+}
+
+/// RM0351, 6.4.29: the flags add up until they are cleared. The chip calls power-up a sag too.
+fn start_cause() -> StartCause {
+    let flags = RCC.at(0x94).read();
+    RCC.at(0x94).change(0, 1 << 23);
+    let is_set = |bit: u32| flags & 1 << bit != 0;
+    start::cause(Evidence {
+        watchdog: is_set(30) || is_set(29),
+        software: is_set(28),
+        supply: is_set(27),
+        pin: is_set(26),
+        remembers: cortex::remembers(),
+    })
 }
 
 /// Fires 4 s after it was fed last: 32 kHz / 64, 2 000 steps (RM0351, 36.3).

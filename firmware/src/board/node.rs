@@ -5,7 +5,7 @@ use firmware::flash::Flash;
 use firmware::journal::{Storage, StorageError};
 use firmware::settings::{self, Settings};
 use firmware::{FlashRing, Panel, Reader, em4100, wiegand};
-use protocol::{Badge, UptimeMs};
+use protocol::{Badge, StartCause, UptimeMs};
 
 /// Silence on the line, in milliseconds, after which the gateway is not in the middle of anything.
 const QUIET_MS: u64 = 5;
@@ -25,6 +25,8 @@ pub trait Board {
     fn outputs(&mut self) -> [Self::Pin; 4];
     /// Opens the line at this speed.
     fn open_line(&mut self, baud: u32);
+    /// Why the board has started.
+    fn start_cause(&self) -> StartCause;
     /// Time since the start.
     fn now(&mut self) -> UptimeMs;
     /// The next byte from the line.
@@ -55,7 +57,7 @@ pub fn run<const PAGES: usize, B: Board>(mut board: B) -> ! {
         board.open_line(settings.baud);
         start(settings, FlashRing::<_, PAGES>::new(flash)).ok()
     });
-    let Some(reader) = reader else {
+    let Some(mut reader) = reader else {
         // Nothing can be done about a pin that does not obey.
         let _ = (green.set_high(), red.set_high());
         loop {
@@ -63,6 +65,7 @@ pub fn run<const PAGES: usize, B: Board>(mut board: B) -> ! {
             board.sleep();
         }
     };
+    reader.handle_start(board.start_cause());
     let panel = Panel::new(green, red, buzzer, relay);
     let mut node = Node { reader, panel, card: em4100::Decoder::new(), card_at: 0, pulses: wiegand::Decoder::new() };
     let (mut line_at, mut tidied, mut health_at) = (0, false, 0);

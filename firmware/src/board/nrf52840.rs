@@ -16,7 +16,8 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use cortex_m_rt::exception;
 use embedded_hal::digital::{ErrorType, OutputPin};
 use firmware::flash::{Flash, FlashError, WORD};
-use protocol::UptimeMs;
+use firmware::start::{self, Evidence};
+use protocol::{StartCause, UptimeMs};
 
 use crate::bytes::ByteRing;
 use crate::cortex::{self, Uptime};
@@ -62,6 +63,7 @@ static SENDING: AtomicU8 = AtomicU8::new(0);
 
 /// The board.
 pub struct Chip {
+    cause: StartCause,
     uptime: Uptime,
 }
 
@@ -85,8 +87,21 @@ impl Chip {
         start_watchdog();
         cortex::start_timer(TICKS_PER_MS);
         [IRQ_UART0, IRQ_GPIOTE, IRQ_UARTE1].into_iter().for_each(cortex::enable_interrupt);
-        Chip { uptime: Uptime::default() }
+        Chip { cause: start_cause(), uptime: Uptime::default() }
     }
+}
+
+/// Product specification 1.7, 5.3.7.2: the flags add up until they are cleared; none after power-up and after a sag.
+fn start_cause() -> StartCause {
+    let flags = CLOCK.at(0x400).read();
+    CLOCK.at(0x400).write(flags);
+    start::cause(Evidence {
+        pin: flags & 1 << 0 != 0,
+        watchdog: flags & 1 << 1 != 0,
+        software: flags & (1 << 2 | 1 << 3) != 0,
+        supply: flags == 0,
+        remembers: cortex::remembers(),
+    })
 }
 
 /// The reader's part of the flash: the upper half, behind the program.
@@ -179,6 +194,10 @@ impl Board for Chip {
         UART0.at(0x500).change(0xF, 4);
         UART0.at(0x000).write(1);
         UART0.at(0x008).write(1);
+    }
+
+    fn start_cause(&self) -> StartCause {
+        self.cause
     }
 
     fn now(&mut self) -> UptimeMs {

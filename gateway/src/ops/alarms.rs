@@ -33,6 +33,7 @@ pub enum Kind {
     ReaderSilent,
     ReaderForged,
     ReaderTamper,
+    ReaderHung,
     PunchesLost,
     BrokerDown,
     TerminalOffline,

@@ -13,7 +13,7 @@ use gateway::punch::{
 use gateway::terminals::line::reader::{Command, Controller, Event, Moment, Origin, Stationed};
 use harness::faults::Faults;
 use harness::reader::WireFaults;
-use protocol::{Address, Badge, Damage, Key, Seq, Signal, UptimeMs};
+use protocol::{Address, Badge, Damage, Key, Seq, Signal, StartCause, UptimeMs};
 
 const START: UnixMs = UnixMs(1_772_406_065_000);
 pub const JOURNAL: usize = 32;
@@ -72,6 +72,8 @@ pub struct Site {
     pub outcomes: Vec<Result<(), String>>,
     pub recorded: Vec<Vec<u8>>,
     pub next_badge: u32,
+    /// Why readers have started, as they told.
+    pub starts: Vec<(usize, StartCause)>,
 }
 
 impl Gate {
@@ -140,6 +142,7 @@ impl Site {
             outcomes: Vec::new(),
             recorded: Vec::new(),
             next_badge: 0x1000,
+            starts: Vec::new(),
         };
         site.controller = site.new_controller();
         site
@@ -244,6 +247,7 @@ impl Site {
             Event::Ordered { outcome, .. } => {
                 self.outcomes.push(outcome.map_err(|declined| format!("{declined:?}")));
             }
+            Event::Started { cause } => self.starts.push((station, cause)),
             Event::Greeted { .. } | Event::Status(_) | Event::Calm => {}
         }
     }

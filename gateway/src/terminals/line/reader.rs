@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use protocol::{Address, BootId, Damage, Decoder, Key, MAX_WIRE, Refusal, Status, Wire};
+use protocol::{Address, BootId, Damage, Decoder, Key, MAX_WIRE, Refusal, StartCause, Status, Wire};
 
 pub use super::dating::Moment;
 pub use super::origin::Origin;
@@ -60,6 +60,8 @@ pub enum Event {
     Heard,
     /// Its health.
     Status(Status),
+    /// Why its present boot began.
+    Started { cause: StartCause },
     /// Forged or replayed frames, in either direction; `frames` since the start.
     Attacked { frames: u64 },
     /// No more of them for a while.

@@ -43,6 +43,8 @@ pub(super) struct Station {
     collect_at: Instant,
     status_at: Instant,
     time_at: Instant,
+    /// Why the reader has started is not known yet.
+    start_due: bool,
     heard_at: Instant,
     failures: u32,
     silent: bool,
@@ -54,6 +56,7 @@ enum Asking {
     Hello,
     Collect,
     Status,
+    Start,
     Time,
     Signal(Seq),
     Command,
@@ -80,6 +83,7 @@ impl Station {
             collect_at: now,
             status_at: now,
             time_at: now,
+            start_due: true,
             heard_at: now,
             failures: 0,
             silent: false,
@@ -119,7 +123,7 @@ impl Station {
         self.commit_due || self.feedback.next().is_some() || !self.commands.is_empty()
     }
 
-    /// The next question to this reader; `keeps_house` lets it be about time or health.
+    /// The next question to this reader; `keeps_house` lets it be about time, health or its start.
     pub(super) fn ask(&mut self, now: Moment, keeps_house: bool) -> Option<Wire> {
         let Some(boot) = self.end.boot() else {
             self.asking = Asking::Hello;
@@ -141,6 +145,9 @@ impl Station {
         if let Some(request) = self.commands.request(boot, &self.dating, now) {
             return (Asking::Command, request);
         }
+        if keeps_house && self.start_due {
+            return (Asking::Start, Request::Start);
+        }
         if keeps_house || self.cursor.is_storing() {
             let time_due = self.time_at <= now.instant;
             if let Some(request) = set_time(boot, &self.dating, now).filter(|_| time_due) {
@@ -153,9 +160,10 @@ impl Station {
         (Asking::Collect, self.cursor.request())
     }
 
-    /// Whether time or health are due at a reader that answers.
+    /// Whether time, health or the cause of its start are due at a reader that answers.
     pub(super) fn is_house_due(&self, now: Instant) -> bool {
-        self.end.boot().is_some() && self.failures == 0 && self.time_at.min(self.status_at) <= now
+        let is_due = self.start_due || self.time_at.min(self.status_at) <= now;
+        is_due && self.end.boot().is_some() && self.failures == 0
     }
 
     /// Takes a frame from this reader; `None` when it is not the answer to the open question.
@@ -189,6 +197,10 @@ impl Station {
             }
             Answer::Done => events.extend(self.done(Ok(()), now.instant)),
             Answer::Refused(refusal) => events.extend(self.done(Err(Declined::Refused(refusal)), now.instant)),
+            Answer::Start(cause) => {
+                self.start_due = false;
+                events.push(Event::Started { cause });
+            }
             // Not asked for by this version.
             Answer::AllowList { .. } => {}
         }
@@ -199,6 +211,7 @@ impl Station {
         (self.hello_at, self.collect_at, self.time_at) = (now.instant, now.instant, now.instant);
         let mut events = vec![Event::Greeted { boot }];
         if self.boot.replace(boot) != Some(boot) {
+            self.start_due = true;
             events.extend(self.commands.rebooted().into_iter().map(Event::from));
         }
         let rewound = self.dating.is_rewound(boot, status.now, now.instant);
@@ -237,6 +250,8 @@ impl Station {
         match self.asking {
             Asking::Signal(seq) => self.feedback.shown(seq),
             Asking::Time => self.time_at = now + TIME_INTERVAL,
+            // An older reader does not know the question.
+            Asking::Start => self.start_due = false,
             Asking::Command => return self.commands.answered(outcome).map(Event::from),
             // A reader that does not understand these cannot be served; the pace of asking stays.
             Asking::Collect => self.collect_at = now + STORE_RETRY,
