@@ -5,6 +5,7 @@
 
 mod answers;
 mod cuts;
+mod earlier_boots;
 mod first_swipe;
 mod site;
 mod size;

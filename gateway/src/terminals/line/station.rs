@@ -145,13 +145,13 @@ impl Station {
         if let Some(request) = self.commands.request(boot, &self.dating, now) {
             return (Asking::Command, request);
         }
-        if keeps_house && self.start_due {
-            return (Asking::Start, Request::Start);
-        }
         if keeps_house || self.cursor.is_storing() {
             let time_due = self.time_at <= now.instant;
             if let Some(request) = set_time(boot, &self.dating, now).filter(|_| time_due) {
                 return (Asking::Time, request);
+            }
+            if keeps_house && self.start_due {
+                return (Asking::Start, Request::Start);
             }
             if self.status_at <= now.instant || self.cursor.is_storing() {
                 return (Asking::Status, Request::Status);
