@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod backup_clock;
 pub mod flash;
 pub mod journal;
 pub mod panel;

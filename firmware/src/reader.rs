@@ -6,6 +6,7 @@ use protocol::{
     Status, UptimeMs, Wire,
 };
 
+use crate::backup_clock::Told;
 use crate::journal::{Batch, Journal, Storage, StorageError};
 use crate::panel::Show;
 use crate::waiting::{RECENT, Waiting};
@@ -25,8 +26,12 @@ const DEBOUNCED: usize = 4;
 pub struct Reader<S> {
     end: ReaderEnd,
     journal: Journal<S>,
-    /// What the gateway said the time was when this boot began, in milliseconds since 1970.
+    /// What the gateway or the backup clock said the time was when this boot began, in milliseconds since 1970.
     boot_unix_ms: Option<u64>,
+    /// The gateway has told the time in this boot.
+    time_set: bool,
+    /// The time now, for the backup clock.
+    told: Option<u64>,
     seen: Vec<(Badge, UptimeMs), DEBOUNCED>,
     waiting: Waiting,
     last_order: u64,
@@ -58,6 +63,8 @@ impl<S: Storage> Reader<S> {
             end,
             journal,
             boot_unix_ms: None,
+            time_set: false,
+            told: None,
             seen: Vec::new(),
             waiting: Waiting::default(),
             last_order: 0,
@@ -93,6 +100,18 @@ impl<S: Storage> Reader<S> {
     /// The supply voltage in millivolts, and whether the housing is open.
     pub fn handle_health(&mut self, supply_mv: u16, tamper: bool) {
         (self.supply_mv, self.tamper) = (supply_mv, tamper);
+    }
+
+    /// What a clock with a battery has kept over the time without power. A gateway's word counts more.
+    pub fn handle_backup_clock(&mut self, told: Told, now: UptimeMs) {
+        if !self.time_set {
+            self.boot_unix_ms = told.unix_now().and_then(|unix_ms| unix_ms.checked_sub(now.0));
+        }
+    }
+
+    /// The time now in milliseconds since 1970, when the gateway has just told it: for a clock with a battery.
+    pub fn poll_told(&mut self) -> Option<u64> {
+        self.told.take()
     }
 
     /// Why this boot began.
@@ -149,7 +168,7 @@ impl<S: Storage> Reader<S> {
             firmware: VERSION,
             supply_mv: self.supply_mv,
             tamper: self.tamper,
-            time_set: self.boot_unix_ms.is_some(),
+            time_set: self.time_set,
             journal_fill: self.journal.fill(),
             journal_capacity: self.journal.capacity(),
             lost: standing.lost,
@@ -224,7 +243,8 @@ impl<S: Storage> Reader<S> {
     fn set_time(&mut self, unix_ms: u64, at: UptimeMs, now: UptimeMs) -> Answer {
         match unix_ms.checked_sub(at.0) {
             Some(boot_unix_ms) if at <= now => {
-                self.boot_unix_ms = Some(boot_unix_ms);
+                (self.boot_unix_ms, self.time_set) = (Some(boot_unix_ms), true);
+                self.told = Some(boot_unix_ms.saturating_add(now.0));
                 Answer::Done
             }
             Some(_) | None => Answer::Refused(Refusal::OutOfOrder),

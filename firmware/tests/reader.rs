@@ -1,6 +1,7 @@
 //! The reader against a gateway's end: what it keeps, releases, shows and refuses.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
+use firmware::backup_clock::Told;
 use firmware::journal::{RamStorage, Storage};
 use firmware::{Reader, Show};
 use protocol::*;
@@ -130,6 +131,35 @@ fn a_punch_carries_the_time_once_the_reader_has_been_told() {
     desk.swipe(1);
     let Answer::Punches { punches, .. } = desk.ask(desk_collect(0)) else { panic!("no punches") };
     assert_eq!(punches[0].unix_ms, Some(1_772_406_065_250));
+}
+
+#[test]
+fn a_clock_with_a_battery_dates_the_swipes_of_a_boot_without_a_gateway() {
+    let mut desk = Desk::<4>::new();
+    desk.reader.handle_backup_clock(Told { unix_ms: 1_772_406_065_000, age_ms: 60_000 }, UptimeMs(1_000));
+    desk.now = 4_000;
+    desk.swipe(1);
+    assert!(!desk.reader.status(UptimeMs(4_000)).time_set, "nobody has told the time in this boot");
+    let told = Request::SetTime { unix_ms: 1_772_406_200_000, at: UptimeMs(4_000) };
+    assert_eq!(desk.ask(told), Answer::Done);
+    desk.now = 5_000;
+    assert_eq!(desk.reader.poll_told(), Some(1_772_406_200_000), "for the clock, once");
+    assert_eq!(desk.reader.poll_told(), None);
+    // The gateway's word counts more.
+    desk.reader.handle_backup_clock(Told { unix_ms: 1, age_ms: 1 }, UptimeMs(5_000));
+    desk.swipe(2);
+    let Answer::Punches { punches, .. } = desk.ask(desk_collect(0)) else { panic!("no punches") };
+    let dates: Vec<_> = punches.iter().map(|punch| punch.unix_ms).collect();
+    assert_eq!(dates, [Some(1_772_406_128_000), Some(1_772_406_201_000)]);
+}
+
+#[test]
+fn a_clock_that_was_told_too_long_ago_dates_nothing() {
+    let mut desk = Desk::<4>::new();
+    desk.reader.handle_backup_clock(Told { unix_ms: 1_772_406_065_000, age_ms: 10_000_001 }, UptimeMs(1_000));
+    desk.swipe(1);
+    let Answer::Punches { punches, .. } = desk.ask(desk_collect(0)) else { panic!("no punches") };
+    assert_eq!(punches[0].unix_ms, None);
 }
 
 #[test]

@@ -8,10 +8,12 @@
 //! ```
 //!
 //! Runs from the 16 MHz internal oscillator, which needs no wait state and no crystal. Written from RM0351. On silicon
-//! nothing of it was tried yet; in the emulator all but watchdog, converter and flash controller, which that does not have.
+//! nothing of it was tried yet; in the emulator all but watchdog, converter, calendar and flash controller, which that does
+//! not have.
 
 mod memory;
 mod registers;
+mod rtc;
 #[cfg(feature = "emulator")]
 mod semihosting;
 mod serial;
@@ -28,6 +30,7 @@ use self::registers::{
     ADC_COMMON, ADC1, DBGMCU_IDCODE, EXTI, FLASH, GPIOA, GPIOB, GPIOC, GPIOD, IWDG, PinUse, RCC, SYSCFG, UART4, USART1,
     is_high, set_level, set_pin,
 };
+use self::rtc::Rtc;
 use self::serial::{Serial, WAITING};
 use crate::bytes::ByteRing;
 use crate::cortex::{self, Uptime};
@@ -146,6 +149,7 @@ impl OutputPin for Output {
 impl Board for Chip {
     type Flash = Memory;
     type Pin = Output;
+    type Clock = Rtc;
 
     fn flash(&mut self) -> Memory {
         #[cfg(feature = "emulator")]
@@ -163,6 +167,10 @@ impl Board for Chip {
 
     fn open_line(&mut self, baud: u32) {
         LINE.open(CLOCK_HZ, baud);
+    }
+
+    fn backup_clock(&mut self) -> Option<Rtc> {
+        (!self.emulated).then(Rtc::start)
     }
 
     fn start_cause(&self) -> StartCause {

@@ -1,6 +1,7 @@
 //! The loop: drain the rings, ask the reader, set the pins, feed the watchdog, sleep until the next interrupt.
 
 use embedded_hal::digital::OutputPin;
+use firmware::backup_clock::BackupClock;
 use firmware::flash::Flash;
 use firmware::journal::{Storage, StorageError};
 use firmware::settings::{self, Settings};
@@ -18,6 +19,8 @@ pub trait Board {
     type Flash: Flash;
     /// An output.
     type Pin: OutputPin;
+    /// A clock with a battery.
+    type Clock: BackupClock;
 
     /// The flash. To be called once.
     fn flash(&mut self) -> Self::Flash;
@@ -25,6 +28,8 @@ pub trait Board {
     fn outputs(&mut self) -> [Self::Pin; 4];
     /// Opens the line at this speed.
     fn open_line(&mut self, baud: u32);
+    /// The clock with a battery, when the board has one that works. To be called once.
+    fn backup_clock(&mut self) -> Option<Self::Clock>;
     /// Why the board has started.
     fn start_cause(&self) -> StartCause;
     /// Time since the start.
@@ -66,6 +71,10 @@ pub fn run<const PAGES: usize, B: Board>(mut board: B) -> ! {
         }
     };
     reader.handle_start(board.start_cause());
+    let mut clock = board.backup_clock();
+    if let Some(told) = clock.as_mut().and_then(BackupClock::told) {
+        reader.handle_backup_clock(told, board.now());
+    }
     let panel = Panel::new(green, red, buzzer, relay);
     let mut node = Node { reader, panel, card: em4100::Decoder::new(), card_at: 0, pulses: wiegand::Decoder::new() };
     let (mut line_at, mut tidied, mut health_at) = (0, false, 0);
@@ -77,6 +86,9 @@ pub fn run<const PAGES: usize, B: Board>(mut board: B) -> ! {
             if let Some(wire) = node.reader.poll_transmit() {
                 board.send(&wire);
             }
+        }
+        if let Some((clock, unix_ms)) = clock.as_mut().zip(node.reader.poll_told()) {
+            clock.tell(unix_ms);
         }
         if node.read_badges(&mut board, now) {
             // The page behind this one is erased ahead, whether or not a gateway ever asks.

@@ -15,6 +15,7 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 use cortex_m_rt::exception;
 use embedded_hal::digital::{ErrorType, OutputPin};
+use firmware::backup_clock::{BackupClock, Told};
 use firmware::flash::{Flash, FlashError, WORD};
 use firmware::start::{self, Evidence};
 use protocol::{StartCause, UptimeMs};
@@ -154,6 +155,19 @@ impl Flash for Memory {
     }
 }
 
+/// This chip has no supply for a battery.
+pub enum NoClock {}
+
+impl BackupClock for NoClock {
+    fn told(&mut self) -> Option<Told> {
+        match *self {}
+    }
+
+    fn tell(&mut self, _: u64) {
+        match *self {}
+    }
+}
+
 /// An output pin.
 pub struct Output(usize);
 
@@ -176,6 +190,7 @@ impl OutputPin for Output {
 impl Board for Chip {
     type Flash = Memory;
     type Pin = Output;
+    type Clock = NoClock;
 
     fn flash(&mut self) -> Memory {
         Memory
@@ -194,6 +209,10 @@ impl Board for Chip {
         UART0.at(0x500).change(0xF, 4);
         UART0.at(0x000).write(1);
         UART0.at(0x008).write(1);
+    }
+
+    fn backup_clock(&mut self) -> Option<NoClock> {
+        None
     }
 
     fn start_cause(&self) -> StartCause {

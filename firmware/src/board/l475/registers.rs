@@ -4,6 +4,10 @@ use crate::register::{Block, Register};
 
 /// Reset and clock control.
 pub const RCC: Block = Block::new(0x4002_1000);
+/// Power control.
+pub const PWR: Block = Block::new(0x4000_7000);
+/// Calendar, kept by a battery.
+pub const RTC: Block = Block::new(0x4000_2800);
 /// Flash controller.
 pub const FLASH: Block = Block::new(0x4002_2000);
 /// Port A.
