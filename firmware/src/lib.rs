@@ -6,7 +6,7 @@
 //! touches a register. A board owns the pins, the ports, the clock and the flash, and calls:
 //!
 //! ```text
-//! badge port ─> wiegand::Decoder | em4100::Decoder ─> Reader::handle_badge
+//! badge port ─> wiegand::Decoder | em4100::Decoder | near_field::Module ─> Reader::handle_badge
 //! line port  ─> Reader::handle_line_byte       Reader::poll_transmit ─> line port
 //! clock ──────> Reader::handle_time            Reader::poll_show ─> Panel::show, Panel::poll ─> pins
 //! ```
@@ -18,6 +18,7 @@
 pub mod backup_clock;
 pub mod flash;
 pub mod journal;
+pub mod near_field;
 pub mod panel;
 mod reader;
 pub mod ring;

@@ -3,6 +3,7 @@
 //! ```text
 //! line     USART1  PB6 TX, PB7 RX, driver enable PA4 (D7)
 //! badges   UART4   PA0 TX, PA1 RX (D1, D0), 9 600 baud    Wiegand  D0 PD14 (D2), D1 PA3 (D4)
+//! module   SPI1  PA5 SCK (D13), PA6 MISO (D12), PA7 MOSI (D11), PA2 select (D10)
 //! outputs  green PB0 (D3), red PB1 (D6), buzzer PB2 (D8), relay PB4 (D5)
 //! inputs   housing contact PC2 (A3), closed to ground while shut; supply divider 11:1 at PC0 (A5)
 //! ```
@@ -17,6 +18,8 @@ mod rtc;
 #[cfg(feature = "emulator")]
 mod semihosting;
 mod serial;
+#[cfg(feature = "near-field")]
+mod spi;
 
 use core::convert::Infallible;
 
@@ -35,6 +38,8 @@ use self::serial::{Serial, WAITING};
 use crate::bytes::ByteRing;
 use crate::cortex::{self, Uptime};
 use crate::node::Board;
+#[cfg(not(feature = "near-field"))]
+use crate::node::NoSpi;
 use crate::pulses::Pulses;
 use crate::register::Block;
 
@@ -150,6 +155,10 @@ impl Board for Chip {
     type Flash = Memory;
     type Pin = Output;
     type Clock = Rtc;
+    #[cfg(feature = "near-field")]
+    type Spi = spi::Spi;
+    #[cfg(not(feature = "near-field"))]
+    type Spi = NoSpi;
 
     fn flash(&mut self) -> Memory {
         #[cfg(feature = "emulator")]
@@ -167,6 +176,18 @@ impl Board for Chip {
 
     fn open_line(&mut self, baud: u32) {
         LINE.open(CLOCK_HZ, baud);
+    }
+
+    #[cfg(feature = "near-field")]
+    fn near_field(&mut self) -> Option<spi::Spi> {
+        // Without a bus clock for it the registers do not exist.
+        RCC.at(0x60).change(0, 1 << 12);
+        (!self.emulated).then(spi::Spi::start)
+    }
+
+    #[cfg(not(feature = "near-field"))]
+    fn near_field(&mut self) -> Option<NoSpi> {
+        None
     }
 
     fn backup_clock(&mut self) -> Option<Rtc> {

@@ -1,11 +1,14 @@
 //! The loop: drain the rings, ask the reader, set the pins, feed the watchdog, sleep until the next interrupt.
 
 use embedded_hal::digital::OutputPin;
+use embedded_hal::spi::SpiDevice;
+#[cfg(not(feature = "near-field"))]
+use embedded_hal::spi::{ErrorKind, ErrorType, Operation};
 use firmware::backup_clock::BackupClock;
 use firmware::flash::Flash;
 use firmware::journal::{Storage, StorageError};
 use firmware::settings::{self, Settings};
-use firmware::{FlashRing, Panel, Reader, em4100, wiegand};
+use firmware::{FlashRing, Panel, Reader, em4100, near_field, wiegand};
 use protocol::{Badge, StartCause, UptimeMs};
 
 /// Silence on the line, in milliseconds, after which the gateway is not in the middle of anything.
@@ -21,6 +24,8 @@ pub trait Board {
     type Pin: OutputPin;
     /// A clock with a battery.
     type Clock: BackupClock;
+    /// The port of a 13.56 MHz module.
+    type Spi: SpiDevice + Clone;
 
     /// The flash. To be called once.
     fn flash(&mut self) -> Self::Flash;
@@ -28,6 +33,8 @@ pub trait Board {
     fn outputs(&mut self) -> [Self::Pin; 4];
     /// Opens the line at this speed.
     fn open_line(&mut self, baud: u32);
+    /// The port of a 13.56 MHz module, when the board has one. To be called once.
+    fn near_field(&mut self) -> Option<Self::Spi>;
     /// The clock with a battery, when the board has one that works. To be called once.
     fn backup_clock(&mut self) -> Option<Self::Clock>;
     /// Why the board has started.
@@ -54,6 +61,23 @@ pub trait Board {
     fn sleep(&mut self);
 }
 
+/// For boards and images without such a port.
+#[cfg(not(feature = "near-field"))]
+#[derive(Clone)]
+pub enum NoSpi {}
+
+#[cfg(not(feature = "near-field"))]
+impl ErrorType for NoSpi {
+    type Error = ErrorKind;
+}
+
+#[cfg(not(feature = "near-field"))]
+impl SpiDevice for NoSpi {
+    fn transaction(&mut self, _: &mut [Operation<'_, u8>]) -> Result<(), ErrorKind> {
+        match *self {}
+    }
+}
+
 /// Runs the reader with a journal of this many pages. Without settings, or when the flash does not work, both lamps are on and the line is silent.
 pub fn run<const PAGES: usize, B: Board>(mut board: B) -> ! {
     let mut flash = board.flash();
@@ -76,7 +100,9 @@ pub fn run<const PAGES: usize, B: Board>(mut board: B) -> ! {
         reader.handle_backup_clock(told, board.now());
     }
     let panel = Panel::new(green, red, buzzer, relay);
-    let mut node = Node { reader, panel, card: em4100::Decoder::new(), card_at: 0, pulses: wiegand::Decoder::new() };
+    let near_field = board.near_field().map(near_field::Module::new);
+    let mut node =
+        Node { reader, panel, near_field, card: em4100::Decoder::new(), card_at: 0, pulses: wiegand::Decoder::new() };
     let (mut line_at, mut tidied, mut health_at) = (0, false, 0);
     loop {
         let now = board.now();
@@ -126,16 +152,17 @@ fn start<S: Storage>(settings: Settings, storage: S) -> Result<Reader<S>, Storag
 }
 
 /// The reader with its badge ports and its panel.
-struct Node<S, P> {
+struct Node<S, P, M: SpiDevice> {
     reader: Reader<S>,
     panel: Panel<P, P, P, P>,
+    near_field: Option<near_field::Module<M>>,
     card: em4100::Decoder,
     /// When the badge module said something last.
     card_at: u64,
     pulses: wiegand::Decoder,
 }
 
-impl<S: Storage, P: OutputPin> Node<S, P> {
+impl<S: Storage, P: OutputPin, M: SpiDevice + Clone> Node<S, P, M> {
     /// Whether a badge became a punch.
     fn read_badges(&mut self, board: &mut impl Board, now: UptimeMs) -> bool {
         let mut kept = false;
@@ -160,6 +187,9 @@ impl<S: Storage, P: OutputPin> Node<S, P> {
         if let Some(badge) = self.pulses.poll(now.0 * 1_000) {
             read(badge);
         }
+        if let Some(badge) = self.near_field.as_mut().and_then(|module| module.poll(now)) {
+            read(badge);
+        }
         kept
     }
 
@@ -167,7 +197,8 @@ impl<S: Storage, P: OutputPin> Node<S, P> {
         let (supply_mv, tamper) = board.health();
         self.reader.handle_health(supply_mv, tamper);
         let noise = self.card.noise().saturating_add(self.pulses.noise());
-        self.reader.handle_badge_noise(noise.saturating_add(board.dropped()));
+        let unread = self.near_field.as_ref().map_or(0, near_field::Module::noise);
+        self.reader.handle_badge_noise(noise.saturating_add(unread).saturating_add(board.dropped()));
     }
 
     fn show(&mut self, now: UptimeMs) {

@@ -22,7 +22,7 @@ use protocol::{StartCause, UptimeMs};
 
 use crate::bytes::ByteRing;
 use crate::cortex::{self, Uptime};
-use crate::node::Board;
+use crate::node::{Board, NoSpi};
 use crate::pulses::Pulses;
 use crate::register::Block;
 
@@ -191,6 +191,7 @@ impl Board for Chip {
     type Flash = Memory;
     type Pin = Output;
     type Clock = NoClock;
+    type Spi = NoSpi;
 
     fn flash(&mut self) -> Memory {
         Memory
@@ -209,6 +210,10 @@ impl Board for Chip {
         UART0.at(0x500).change(0xF, 4);
         UART0.at(0x000).write(1);
         UART0.at(0x008).write(1);
+    }
+
+    fn near_field(&mut self) -> Option<NoSpi> {
+        None
     }
 
     fn backup_clock(&mut self) -> Option<NoClock> {
