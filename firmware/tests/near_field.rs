@@ -194,7 +194,9 @@ fn a_number_of_four_bytes_is_the_badge_as_printed() {
     assert_eq!((desk.look(), desk.module.noise()), (None, 0));
     desk.hold(card(&[0xE3, 0x08, 0x6C, 0xED]));
     assert_eq!(desk.look(), Some(Badge::Full(0xE308_6CED)));
-    assert_eq!(desk.look(), Some(Badge::Full(0xE308_6CED)), "it lies there still");
+    for _ in 0..1_000 {
+        assert_eq!(desk.look(), Some(Badge::Full(0xE308_6CED)), "it lies there still");
+    }
     desk.port.0.borrow_mut().card = None;
     assert_eq!((desk.look(), desk.module.noise()), (None, 0));
 }

@@ -2,13 +2,14 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ::gateway::clock::Clock;
 use firmware::settings::Settings;
-use harness::emulator::{EmulatedReader, Line};
+use harness::emulator::{EmulatedReader, Image, Line};
 use harness::timed_line;
-use protocol::{Accepted, Address, Answer, Decoder, GatewayEnd, Key, Request, Seq, Wire};
+use protocol::{Address, Answer, Decoder, GatewayEnd, Key, Request, Seq, Wire};
 
 use crate::emulated_image;
 use crate::site::{BAUD, KEY};
@@ -21,25 +22,18 @@ const QUESTIONS: usize = 200;
 fn the_image_answers_within_the_time_that_the_model_of_a_line_gives_it() {
     let Some(image) = emulated_image() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let address = Address::new(1).unwrap();
-    let settings = Settings { address, key: Some(Key(KEY)), baud: BAUD };
-    let socket = dir.path().join("line");
-    let mut reader = EmulatedReader::new(&image.path, dir.path(), settings, Line::Socket(socket.clone()));
-    reader.power_up();
-    let mut line = UnixStream::connect(&socket).unwrap();
-    let mut gateway = GatewayEnd::keyed(address, Key(KEY), 1);
-    let hello = gateway.hello().unwrap();
-    ask(&mut line, &mut gateway, &hello);
+    let mut desk = Desk::new(&image, dir.path());
+    desk.power_up();
 
     let clock = Clock::system();
     let (mut times, mut committed) = (Vec::new(), Seq(0));
     for question in 0..QUESTIONS {
         if question % 2 == 0 {
-            reader.swipe(0x5000 + question as u32);
+            desk.reader.swipe(0x5000 + question as u32);
         }
-        let request = gateway.request(&Request::Collect { committed, lost_seen: 0, limit: 6 }).unwrap();
+        let request = Request::Collect { committed, lost_seen: 0, limit: 6 };
         let began = clock.instant();
-        let Accepted { answer, .. } = ask(&mut line, &mut gateway, &request);
+        let answer = desk.ask(&request);
         let took = clock.instant() - began;
         let Answer::Punches { first, punches, .. } = answer else { panic!("{answer:?}") };
         committed = Seq((first.0 + punches.len() as u32).saturating_sub(1));
@@ -54,17 +48,52 @@ fn the_image_answers_within_the_time_that_the_model_of_a_line_gives_it() {
     assert!(median <= allowed, "median {median:?}, the model allows {allowed:?} with the question's bytes");
 }
 
-fn ask(line: &mut UnixStream, gateway: &mut GatewayEnd, wire: &Wire) -> Accepted {
-    line.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    line.write_all(wire).unwrap();
-    let (mut decoder, mut buffer) = (Decoder::new(), [0; 256]);
-    loop {
-        let count = line.read(&mut buffer).unwrap();
-        assert!(count > 0, "the emulator is gone");
-        let accepted =
-            buffer[..count].iter().find_map(|byte| decoder.handle_byte(*byte).and_then(|frame| gateway.accept(&frame)));
-        if let Some(accepted) = accepted {
-            return accepted;
+/// The image, and a test in the place of the gateway.
+pub struct Desk {
+    pub reader: EmulatedReader,
+    socket: PathBuf,
+    line: Option<UnixStream>,
+    gateway: GatewayEnd,
+}
+
+impl Desk {
+    /// Without power at first.
+    pub fn new(image: &Image, dir: &Path) -> Desk {
+        let address = Address::new(1).unwrap();
+        let settings = Settings { address, key: Some(Key(KEY)), baud: BAUD };
+        let socket = dir.join("line");
+        let reader = EmulatedReader::new(&image.path, dir, settings, Line::Socket(socket.clone()));
+        Desk { reader, socket, line: None, gateway: GatewayEnd::keyed(address, Key(KEY), 1) }
+    }
+
+    /// A start, and the greeting.
+    pub fn power_up(&mut self) {
+        self.reader.power_up();
+        let line = UnixStream::connect(&self.socket).unwrap();
+        line.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        self.line = Some(line);
+        let hello = self.gateway.hello().unwrap();
+        self.exchange(&hello);
+    }
+
+    pub fn ask(&mut self, request: &Request) -> Answer {
+        let wire = self.gateway.request(request).unwrap();
+        self.exchange(&wire)
+    }
+
+    fn exchange(&mut self, wire: &Wire) -> Answer {
+        let line = self.line.as_mut().unwrap();
+        line.write_all(wire).unwrap();
+        let (mut decoder, mut buffer) = (Decoder::new(), [0; 256]);
+        loop {
+            let count = line.read(&mut buffer).unwrap();
+            assert!(count > 0, "the emulator is gone");
+            let mut accepted = buffer[..count]
+                .iter()
+                .filter_map(|byte| decoder.handle_byte(*byte).and_then(|frame| self.gateway.accept(&frame)));
+            if let Some(accepted) = accepted.next() {
+                return accepted.answer;
+            }
         }
     }
 }

@@ -25,6 +25,11 @@ const FLASH_LEN: usize = 512 * 1024;
 /// Behind the journal's 128 pages of 2 KiB.
 const SETTINGS_AT: usize = 128 * 2048;
 
+/// The memory that variables and stack share, the stack from its end, and what it is painted with before the start.
+const RAM: u32 = 0x2000_0000;
+const RAM_LEN: u32 = 96 * 1024;
+const PAINT: u8 = 0xA5;
+
 /// Output register of port B, where the lamps are (RM0351, 8.5.6).
 const OUTPUTS: u32 = 0x4800_0414;
 /// Control register of UART4, and its bits for "on" and "receives" (RM0351, 40.8.1).
@@ -89,14 +94,19 @@ impl EmulatedReader {
     /// From no power to a running image, housing shut.
     pub fn power_up(&mut self) {
         assert!(self.running.is_none(), "it has power already");
-        let (badges, probe) = (self.dir.join("badges"), self.dir.join("probe"));
-        for socket in [&badges, &probe] {
+        let [badges, probe, machine] = ["badges", "probe", "machine"].map(|name| self.dir.join(name));
+        for socket in [&badges, &probe, &machine] {
             // What an emulator that was killed has left.
             let _ = std::fs::remove_file(socket);
         }
         let mut child = self.spawn();
-        let connected = probe::connect(&badges).and_then(|badges| Ok((badges, Probe::new(probe::connect(&probe)?)?)));
-        let (badges, mut probe) = connected.unwrap_or_else(|error| {
+        let connect = || {
+            let (badges, mut probe) = (probe::connect(&badges)?, Probe::new(probe::connect(&probe)?)?);
+            probe.fill(RAM, RAM_LEN, PAINT);
+            probe::go_on(probe::connect(&machine)?)?;
+            Ok((badges, probe))
+        };
+        let (badges, mut probe) = connect().unwrap_or_else(|error: std::io::Error| {
             // It may be gone by itself; the reason is in its log.
             let _ = child.kill();
             let _ = child.wait();
@@ -127,6 +137,7 @@ impl EmulatedReader {
         let flash = self.dir.join("flash.bin");
         let log = std::fs::File::create(self.dir.join("emulator.log")).expect("the directory takes files");
         Command::new(EMULATOR)
+            .args(["-S", "-qmp", &format!("unix:{},server=on,wait=off", self.dir.join("machine").display())])
             .args(["-machine", MACHINE, "-display", "none", "-monitor", "none", "-accel", "tcg"])
             // About as fast as the chip; without it received bytes come at a tenth of the line's speed.
             .args(["-icount", "shift=6,sleep=on", "-kernel"])
@@ -183,6 +194,13 @@ impl EmulatedReader {
         let pins = self.running().probe.read(OUTPUTS);
         let is_on = |pin: usize| pins & 1 << pin != 0;
         Lamps { green: is_on(GREEN), red: is_on(RED), buzzer: is_on(BUZZER), relay: is_on(RELAY) }
+    }
+
+    /// Bytes of stack that the image has used since it has power, `variables` being those that are always there.
+    pub fn stack(&mut self, variables: u32) -> u32 {
+        let memory = self.running().probe.memory(RAM, RAM_LEN);
+        let untouched = memory.iter().skip(variables as usize).take_while(|byte| **byte == PAINT).count();
+        RAM_LEN - variables - untouched as u32
     }
 
     /// What is in the flash now.

@@ -82,11 +82,12 @@ impl SpiDevice for NoSpi {
 pub fn run<const PAGES: usize, B: Board>(mut board: B) -> ! {
     let mut flash = board.flash();
     let [mut green, mut red, buzzer, relay] = board.outputs();
-    let reader = read_settings(&mut flash, PAGES).and_then(|settings| {
+    let mut started = read_settings(&mut flash, PAGES).ok_or(StorageError::Broken).and_then(|settings| {
         board.open_line(settings.baud);
-        start(settings, FlashRing::<_, PAGES>::new(flash)).ok()
+        start(settings, FlashRing::<_, PAGES>::new(flash))
     });
-    let Some(mut reader) = reader else {
+    // Borrowed and not moved: each move of the journal's 1.6 KB would keep a place of its own on the stack for good.
+    let Ok(reader) = &mut started else {
         // Nothing can be done about a pin that does not obey.
         let _ = (green.set_high(), red.set_high());
         loop {
@@ -144,6 +145,8 @@ fn read_settings<F: Flash>(flash: &mut F, page: usize) -> Option<Settings> {
     Settings::decode(&bytes)
 }
 
+/// Not part of the loop's frame, for the same reason.
+#[inline(never)]
 fn start<S: Storage>(settings: Settings, storage: S) -> Result<Reader<S>, StorageError> {
     match settings.key {
         Some(key) => Reader::keyed(settings.address, key, storage),
@@ -152,8 +155,8 @@ fn start<S: Storage>(settings: Settings, storage: S) -> Result<Reader<S>, Storag
 }
 
 /// The reader with its badge ports and its panel.
-struct Node<S, P, M: SpiDevice> {
-    reader: Reader<S>,
+struct Node<'a, S, P, M: SpiDevice> {
+    reader: &'a mut Reader<S>,
     panel: Panel<P, P, P, P>,
     near_field: Option<near_field::Module<M>>,
     card: em4100::Decoder,
@@ -162,7 +165,7 @@ struct Node<S, P, M: SpiDevice> {
     pulses: wiegand::Decoder,
 }
 
-impl<S: Storage, P: OutputPin, M: SpiDevice + Clone> Node<S, P, M> {
+impl<S: Storage, P: OutputPin, M: SpiDevice + Clone> Node<'_, S, P, M> {
     /// Whether a badge became a punch.
     fn read_badges(&mut self, board: &mut impl Board, now: UptimeMs) -> bool {
         let mut kept = false;

@@ -61,6 +61,19 @@ impl Probe {
         u64::from_str_radix(value, 16).unwrap_or_else(|error| panic!("{answer}: {error}")) as u32
     }
 
+    /// Fills memory with this byte.
+    pub fn fill(&mut self, address: u32, length: u32, byte: u8) {
+        self.ask(&format!("memset {address:#x} {length:#x} {byte:#x}"));
+    }
+
+    /// What is in memory.
+    pub fn memory(&mut self, address: u32, length: u32) -> Vec<u8> {
+        let answer = self.ask(&format!("read {address:#x} {length:#x}"));
+        let digits = answer.trim_start_matches("0x");
+        let bytes = (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16));
+        bytes.collect::<Result<_, _>>().unwrap_or_else(|error| panic!("{address:#x}: {error}"))
+    }
+
     /// The level at an input pin.
     pub fn set_input(&mut self, port: &str, pin: u8, high: bool) {
         self.ask(&format!("set_irq_in /machine/soc/{port} unnamed-gpio-in {pin} {}", u8::from(high)));
@@ -82,6 +95,19 @@ impl Probe {
             return rest.trim().to_owned();
         }
     }
+}
+
+/// Lets an emulator run that was started stopped; the socket is its machine interface.
+pub fn go_on(machine: UnixStream) -> io::Result<()> {
+    machine.set_read_timeout(Some(ANSWER_LIMIT))?;
+    let (mut to, mut from) = (machine.try_clone()?, BufReader::new(machine));
+    // It greets first and answers each line.
+    from.read_line(&mut String::new())?;
+    for order in ["qmp_capabilities", "cont"] {
+        writeln!(to, "{{\"execute\": \"{order}\"}}")?;
+        from.read_line(&mut String::new())?;
+    }
+    Ok(())
 }
 
 /// `IRQ raise 3` or `IRQ lower 3`.
