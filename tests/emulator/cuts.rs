@@ -58,7 +58,7 @@ async fn what_showed_stored_is_on_the_platform_once_over_power_cuts_and_kills() 
     let mut faults = Faults::from_env("emulated cuts", 475);
     let mut gate = Gate::start(&image, plan.swipes, Line::Socket, "port").await;
     let wire = WireFaults { faults: faults.fork("wire"), damaged: 0.05, lost: 0.05 };
-    let _wire = NoisyWire::start(&gate.dir.path().join("port"), &gate.dir.path().join("line"), wire).unwrap();
+    let wire = NoisyWire::start(&gate.dir.path().join("port"), &gate.dir.path().join("line"), wire).unwrap();
     gate.reader.power_up();
 
     let tally = live(&mut gate, &plan, &mut faults).await;
@@ -70,6 +70,8 @@ async fn what_showed_stored_is_on_the_platform_once_over_power_cuts_and_kills() 
         tally.gateway_kills
     );
     assert!(tally.stored.len() * 2 > tally.swiped, "{tally:?}");
+    // Every lost frame costs a timeout, and there are thousands to fetch.
+    wire.set_noise(0.005);
     overflow(&mut gate).await;
     judge(&gate, &tally).await;
     count_drops(&mut gate).await;
