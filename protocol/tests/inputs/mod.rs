@@ -34,7 +34,8 @@ impl Inputs {
         if self.done == self.wanted {
             let grown = resident_kib().saturating_sub(self.resident_kib);
             println!("{}: {} inputs, grown by {grown} KiB", self.name, self.done);
-            assert!(grown <= GROWTH_KIB, "{} grew by {grown} KiB", self.name);
+            // Under Miri it is the interpreter that grows.
+            assert!(cfg!(miri) || grown <= GROWTH_KIB, "{} grew by {grown} KiB", self.name);
             return None;
         }
         self.done += 1;
