@@ -13,11 +13,8 @@ pub enum Show {
         /// What.
         signal: Signal,
     },
-    /// The swipe was kept and the badge is registered; the gateway is away.
-    Kept {
-        /// Which.
-        seq: Seq,
-    },
+    /// The swipe is in the journal, and the gateway has not confirmed it: it is away, or its disk does not take punches.
+    Kept,
     /// The swipe was not kept: the journal is full or broken.
     NotKept,
     /// Close the relay for this long.
@@ -83,8 +80,8 @@ impl<G: OutputPin, R: OutputPin, B: OutputPin, K: OutputPin> Panel<G, R, B, K> {
             Show::Punch { signal: Signal::Stored, .. } => (pulses(600, 0, 1), none, pulses(80, 0, 1)),
             Show::Punch { signal: Signal::Refused, .. } => (none, pulses(1_500, 0, 1), pulses(120, 120, 3)),
             Show::Punch { signal: Signal::Unknown, .. } => (none, pulses(200, 200, 4), pulses(120, 120, 2)),
-            // Green is for what the gateway has.
-            Show::Kept { .. } => (none, none, pulses(80, 0, 1)),
+            // Never green alone: that is the gateway's word.
+            Show::Kept => (pulses(200, 200, 3), pulses(200, 200, 3), pulses(40, 60, 4)),
             Show::NotKept => (none, pulses(3_000, 0, 1), pulses(1_000, 0, 1)),
         };
         (self.green.1, self.red.1, self.buzzer.1) = (green, red, buzzer);

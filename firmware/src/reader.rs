@@ -4,20 +4,18 @@ use heapless::{Deque, Vec};
 use protocol::image::Piece;
 use protocol::{
     Address, Answer, Badge, Digest, Key, NotUnderstood, Pairing, Punch, ReaderEnd, Refusal, Request, RequestId, Seq,
-    Signal, Status, UptimeMs, Wire,
+    Signal, StartCause, Status, UptimeMs, Wire,
 };
 
+use crate::backup_clock::Told;
 use crate::journal::{Batch, Journal, Storage, StorageError};
 use crate::panel::Show;
+use crate::waiting::{RECENT, Waiting};
 
 /// A card that lies on the reader is one swipe: the same badge counts again after it was away this long.
 pub const DEBOUNCE_MS: u64 = 3_000;
-/// Without a request for this long, or since the start, the gateway is away.
-pub const AWAY_MS: u64 = 3_000;
 /// How long the turnstile is opened for a registered badge while the gateway is away, in milliseconds.
 const ALONE_PULSE_MS: u16 = 500;
-/// Whoever swiped is gone after this: no signal then.
-pub const SIGNAL_LIFE_MS: u64 = 10_000;
 
 pub(crate) const VERSION: [u8; 3] = [
     number(env!("CARGO_PKG_VERSION_MAJOR")),
@@ -26,8 +24,6 @@ pub(crate) const VERSION: [u8; 3] = [
 ];
 /// Cards that may lie in the field at the same time.
 const DEBOUNCED: usize = 4;
-/// Swipes whose worker may still be waiting for a signal.
-const RECENT: usize = 16;
 
 /// A request about the board rather than about punches; whoever owns the flash answers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,19 +50,23 @@ pub enum Upkeep {
 pub struct Reader<S> {
     end: ReaderEnd,
     journal: Journal<S>,
-    /// What the gateway said the time was when this boot began, in milliseconds since 1970.
+    /// What the gateway or the backup clock said the time was when this boot began, in milliseconds since 1970.
     boot_unix_ms: Option<u64>,
+    /// The gateway has told the time in this boot.
+    time_set: bool,
+    /// The time now, for the backup clock.
+    told: Option<u64>,
     seen: Vec<(Badge, UptimeMs), DEBOUNCED>,
-    recent: Deque<(Seq, UptimeMs), RECENT>,
+    waiting: Waiting,
     last_order: u64,
     shows: Deque<Show, RECENT>,
     open_ms: Option<u16>,
     transmit: Option<Wire>,
     upkeep: Option<Upkeep>,
-    heard_at: UptimeMs,
     supply_mv: u16,
     tamper: bool,
     badge_noise: u32,
+    start: StartCause,
 }
 
 impl<S: Storage> Reader<S> {
@@ -88,21 +88,24 @@ impl<S: Storage> Reader<S> {
             end,
             journal,
             boot_unix_ms: None,
+            time_set: false,
+            told: None,
             seen: Vec::new(),
-            recent: Deque::new(),
+            waiting: Waiting::default(),
             last_order: 0,
             shows: Deque::new(),
             open_ms: None,
             transmit: None,
             upkeep: None,
-            heard_at: UptimeMs(0),
             supply_mv: 0,
             tamper: false,
             badge_noise: 0,
+            start: StartCause::Unknown,
         }
     }
 
-    /// A badge was read. Gives its number when it became a punch, `None` when it lies there still or could not be kept.
+    /// A badge was read. Gives its number when it became a punch, `None` when it lies there still or could not be kept. To
+    /// be followed by [`Reader::handle_listed`], when the reader is alone and has a list, and [`Reader::handle_time`].
     pub fn handle_badge(&mut self, badge: Badge, now: UptimeMs) -> Option<Seq> {
         if !self.is_new(badge, now) {
             return None;
@@ -110,7 +113,7 @@ impl<S: Storage> Reader<S> {
         let unix_ms = self.boot_unix_ms.map(|boot| boot.saturating_add(now.0));
         match self.journal.append(&Punch { boot: self.journal.boot(), at: now, unix_ms, badge }) {
             Ok(seq) => {
-                push_out(&mut self.recent, (seq, now));
+                self.waiting.swiped(seq, now);
                 Some(seq)
             }
             Err(StorageError::Full | StorageError::Broken) => {
@@ -122,17 +125,16 @@ impl<S: Storage> Reader<S> {
 
     /// Whether the worker at the reader has to do without the gateway.
     pub fn is_alone(&self, now: UptimeMs) -> bool {
-        now.0.saturating_sub(self.heard_at.0) >= AWAY_MS
+        self.waiting.is_alone(now)
     }
 
     /// What the allow-list says of the badge that was just kept as this punch; to be told while the gateway is away. The
     /// punch stays what it is.
-    pub fn handle_listed(&mut self, seq: Seq, is_registered: bool) {
+    pub fn handle_listed(&mut self, seq: Seq, is_registered: bool, now: UptimeMs) {
         if is_registered {
-            push_out(&mut self.shows, Show::Kept { seq });
             self.open_ms = Some(ALONE_PULSE_MS);
         } else {
-            push_out(&mut self.shows, Show::Punch { seq, signal: Signal::Unknown });
+            self.signal(seq, Signal::Unknown, now);
         }
     }
 
@@ -141,9 +143,33 @@ impl<S: Storage> Reader<S> {
         (self.supply_mv, self.tamper) = (supply_mv, tamper);
     }
 
+    /// What a clock with a battery has kept over the time without power. A gateway's word counts more.
+    pub fn handle_backup_clock(&mut self, told: Told, now: UptimeMs) {
+        if !self.time_set {
+            self.boot_unix_ms = told.unix_now().and_then(|unix_ms| unix_ms.checked_sub(now.0));
+        }
+    }
+
+    /// The time now in milliseconds since 1970, when the gateway has just told it: for a clock with a battery.
+    pub fn poll_told(&mut self) -> Option<u64> {
+        self.told.take()
+    }
+
+    /// Why this boot began.
+    pub fn handle_start(&mut self, cause: StartCause) {
+        self.start = cause;
+    }
+
     /// How many badge readings the badge port's decoder has dropped in this boot.
     pub fn handle_badge_noise(&mut self, dropped: u32) {
         self.badge_noise = dropped;
+    }
+
+    /// Time has passed: a swipe that nobody has confirmed by now is shown as kept. To be called every few milliseconds.
+    pub fn handle_time(&mut self, now: UptimeMs) {
+        if self.waiting.poll_kept(now) {
+            push_out(&mut self.shows, Show::Kept);
+        }
     }
 
     /// The line is quiet and will be for some time: slow work that must not delay an answer. Ends within one page erase.
@@ -154,7 +180,8 @@ impl<S: Storage> Reader<S> {
     /// A byte from the line.
     pub fn handle_line_byte(&mut self, byte: u8, now: UptimeMs) {
         let Some(asked) = self.end.handle_byte(byte) else { return };
-        (self.upkeep, self.heard_at) = (None, now);
+        self.upkeep = None;
+        self.waiting.heard(now);
         let answer = match asked {
             Ok(request) => self.answer(request, now),
             Err(NotUnderstood) => Some(Answer::Refused(Refusal::NotUnderstood)),
@@ -198,7 +225,7 @@ impl<S: Storage> Reader<S> {
             firmware: VERSION,
             supply_mv: self.supply_mv,
             tamper: self.tamper,
-            time_set: self.boot_unix_ms.is_some(),
+            time_set: self.time_set,
             journal_fill: self.journal.fill(),
             journal_capacity: self.journal.capacity(),
             lost: standing.lost,
@@ -230,6 +257,7 @@ impl<S: Storage> Reader<S> {
             }
             Request::Open { order, pulse_ms, not_after } => return Some(self.open(order, pulse_ms, not_after, now)),
             Request::SetTime { unix_ms, at } => return Some(self.set_time(unix_ms, at, now)),
+            Request::Start => return Some(Answer::Start(self.start)),
             Request::AllowList { digest } => Upkeep::AllowList(digest),
             Request::OfferList { header } => Upkeep::OfferList(header),
             Request::WriteList { index, piece } => Upkeep::WriteList(index, piece),
@@ -261,8 +289,7 @@ impl<S: Storage> Reader<S> {
     }
 
     fn signal(&mut self, seq: Seq, signal: Signal, now: UptimeMs) {
-        let waits = |(known, at): &(Seq, UptimeMs)| *known == seq && now.0.saturating_sub(at.0) < SIGNAL_LIFE_MS;
-        if self.recent.iter().any(waits) {
+        if self.waiting.signalled(seq, now) {
             push_out(&mut self.shows, Show::Punch { seq, signal });
         }
     }
@@ -285,7 +312,8 @@ impl<S: Storage> Reader<S> {
     fn set_time(&mut self, unix_ms: u64, at: UptimeMs, now: UptimeMs) -> Answer {
         match unix_ms.checked_sub(at.0) {
             Some(boot_unix_ms) if at <= now => {
-                self.boot_unix_ms = Some(boot_unix_ms);
+                (self.boot_unix_ms, self.time_set) = (Some(boot_unix_ms), true);
+                self.told = Some(boot_unix_ms.saturating_add(now.0));
                 Answer::Done
             }
             Some(_) | None => Answer::Refused(Refusal::OutOfOrder),

@@ -1,6 +1,7 @@
 //! Wiegand pulses to badge numbers.
 //!
-//! Two wires, a pulse on D0 is a 0, one on D1 is a 1, some 1 to 2 ms apart; silence ends a number.
+//! Two wires, a pulse on D0 is a 0, one on D1 is a 1, some 1 to 2 ms apart; silence ends a number. A number that is
+//! whole and right is ended by a shorter silence, measured against its own pace, so that the worker waits less.
 //!
 //! ```text
 //! W26   even parity over the next 12 | 8 bits facility, 16 bits card | odd parity over the 12 before
@@ -11,6 +12,10 @@ use protocol::Badge;
 
 /// Silence that ends a number, in microseconds. Readers pause at most 20 ms between bits.
 pub const GAP_US: u64 = 25_000;
+/// Silence that ends a number whose length and parity are right, as a multiple of the longest pause within it.
+pub const WHOLE_GAP_PAUSES: u64 = 3;
+/// The same in microseconds, at least.
+pub const WHOLE_GAP_US: u64 = 5_000;
 /// Pulses closer than this are one pulse seen twice, or noise; readers leave at least 200 µs.
 pub const GLITCH_US: u64 = 100;
 
@@ -21,6 +26,7 @@ pub struct Decoder {
     count: u32,
     spoiled: bool,
     last_us: u64,
+    longest_pause_us: u64,
     noise: u32,
 }
 
@@ -33,8 +39,11 @@ impl Decoder {
     /// A pulse on D1 (`true`) or D0, at this time; gives the number that ended before it.
     pub fn handle_pulse(&mut self, bit: bool, at_us: u64) -> Option<Badge> {
         let ended = self.poll(at_us);
-        let too_close = self.count > 0 && at_us.saturating_sub(self.last_us) < GLITCH_US;
-        self.spoiled |= too_close;
+        if self.count > 0 {
+            let pause_us = at_us.saturating_sub(self.last_us);
+            self.spoiled |= pause_us < GLITCH_US;
+            self.longest_pause_us = self.longest_pause_us.max(pause_us);
+        }
         self.bits = self.bits << 1 | u64::from(bit);
         self.count = self.count.saturating_add(1);
         self.last_us = at_us;
@@ -43,13 +52,17 @@ impl Decoder {
 
     /// Gives the number that silence has ended.
     pub fn poll(&mut self, now_us: u64) -> Option<Badge> {
-        if self.count == 0 || now_us.saturating_sub(self.last_us) < GAP_US {
+        if self.count == 0 {
             return None;
         }
-        let (bits, count) = (self.bits, self.count);
-        let spoiled = core::mem::take(&mut self.spoiled);
-        (self.bits, self.count) = (0, 0);
-        let badge = if spoiled { None } else { number(bits, count) };
+        let silence_us = now_us.saturating_sub(self.last_us);
+        let badge = if self.spoiled { None } else { number(self.bits, self.count) };
+        let pace_us = (WHOLE_GAP_PAUSES * self.longest_pause_us).max(WHOLE_GAP_US);
+        let is_over = silence_us >= GAP_US || badge.is_some() && silence_us >= pace_us;
+        if !is_over {
+            return None;
+        }
+        *self = Decoder { noise: self.noise, ..Decoder::default() };
         if badge.is_none() {
             self.noise = self.noise.saturating_add(1);
         }

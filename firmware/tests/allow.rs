@@ -214,11 +214,13 @@ fn without_the_gateway_the_list_opens_or_shows_unknown_and_every_swipe_is_kept()
     let now = UptimeMs(3_000);
     assert!(reader.is_alone(now) && !reader.is_alone(UptimeMs(2_999)));
     let seq = reader.handle_badge(Badge::Full(1), now).unwrap();
-    reader.handle_listed(seq, true);
+    reader.handle_listed(seq, true, now);
+    reader.handle_time(now);
     assert_eq!(reader.poll_show(), Some(Show::Open { pulse_ms: 500 }));
-    assert_eq!(reader.poll_show(), Some(Show::Kept { seq }));
+    assert_eq!(reader.poll_show(), Some(Show::Kept));
     let seq = reader.handle_badge(Badge::Full(2), now).unwrap();
-    reader.handle_listed(seq, false);
+    reader.handle_listed(seq, false, now);
+    reader.handle_time(UptimeMs(9_000));
     assert_eq!(reader.poll_show(), Some(Show::Punch { seq, signal: Signal::Unknown }));
     assert_eq!((reader.poll_show(), reader.status(now).journal_fill), (None, 2));
 }

@@ -56,21 +56,22 @@ fn stored_is_green_and_one_beep() {
     assert_eq!(seen, [both, both, lamp, lamp, dark]);
 }
 
-/// The green lamp is for what the gateway has.
-#[test]
-fn kept_without_the_gateway_is_one_beep_and_no_lamp() {
-    assert_eq!(
-        levels(Show::Kept { seq: Seq(1) }, &[0, 79, 80]),
-        [[false, false, true, false]; 2].into_iter().chain([[false; 4]]).collect::<Vec<_>>()
-    );
-}
-
 #[test]
 fn refused_is_red_unknown_blinks_and_not_kept_is_long() {
     let red = |show, times: &[u64]| levels(show, times).iter().map(|pins| pins[1]).collect::<Vec<_>>();
     assert_eq!(red(punch(Signal::Refused), &[0, 1_499, 1_500]), [true, true, false]);
     assert_eq!(red(punch(Signal::Unknown), &[0, 199, 200, 400, 1_399, 1_600]), [true, true, false, true, true, false]);
     assert_eq!(red(Show::NotKept, &[0, 2_999, 3_000]), [true, true, false]);
+}
+
+#[test]
+fn kept_is_both_lamps_together_and_never_green_alone() {
+    let seen = levels(Show::Kept, &[0, 39, 40, 100, 199, 200, 340, 400, 1_000, 1_199, 1_200]);
+    let lamps: Vec<[bool; 2]> = seen.iter().map(|pins| [pins[0], pins[1]]).collect();
+    let (both, dark) = ([true; 2], [false; 2]);
+    assert_eq!(lamps, [both, both, both, both, both, dark, dark, both, dark, dark, dark]);
+    let ticks: Vec<bool> = seen.iter().map(|pins| pins[2]).collect();
+    assert_eq!(ticks, [true, true, false, true, false, true, false, false, false, false, false]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The reader against a gateway's end: what it keeps, releases, shows and refuses.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
+use firmware::backup_clock::Told;
 use firmware::journal::{RamStorage, Storage};
 use firmware::{Reader, Show};
 use protocol::*;
@@ -133,6 +134,35 @@ fn a_punch_carries_the_time_once_the_reader_has_been_told() {
 }
 
 #[test]
+fn a_clock_with_a_battery_dates_the_swipes_of_a_boot_without_a_gateway() {
+    let mut desk = Desk::<4>::new();
+    desk.reader.handle_backup_clock(Told { unix_ms: 1_772_406_065_000, age_ms: 60_000 }, UptimeMs(1_000));
+    desk.now = 4_000;
+    desk.swipe(1);
+    assert!(!desk.reader.status(UptimeMs(4_000)).time_set, "nobody has told the time in this boot");
+    let told = Request::SetTime { unix_ms: 1_772_406_200_000, at: UptimeMs(4_000) };
+    assert_eq!(desk.ask(told), Answer::Done);
+    desk.now = 5_000;
+    assert_eq!(desk.reader.poll_told(), Some(1_772_406_200_000), "for the clock, once");
+    assert_eq!(desk.reader.poll_told(), None);
+    // The gateway's word counts more.
+    desk.reader.handle_backup_clock(Told { unix_ms: 1, age_ms: 1 }, UptimeMs(5_000));
+    desk.swipe(2);
+    let Answer::Punches { punches, .. } = desk.ask(desk_collect(0)) else { panic!("no punches") };
+    let dates: Vec<_> = punches.iter().map(|punch| punch.unix_ms).collect();
+    assert_eq!(dates, [Some(1_772_406_128_000), Some(1_772_406_201_000)]);
+}
+
+#[test]
+fn a_clock_that_was_told_too_long_ago_dates_nothing() {
+    let mut desk = Desk::<4>::new();
+    desk.reader.handle_backup_clock(Told { unix_ms: 1_772_406_065_000, age_ms: 10_000_001 }, UptimeMs(1_000));
+    desk.swipe(1);
+    let Answer::Punches { punches, .. } = desk.ask(desk_collect(0)) else { panic!("no punches") };
+    assert_eq!(punches[0].unix_ms, None);
+}
+
+#[test]
 fn a_signal_is_shown_for_a_swipe_of_the_last_seconds_only() {
     let mut desk = Desk::<4>::new();
     let refused = |seq| Request::Signal { seq: Seq(seq), signal: Signal::Refused };
@@ -143,6 +173,70 @@ fn a_signal_is_shown_for_a_swipe_of_the_last_seconds_only() {
     desk.now += 10_000;
     desk.ask(refused(1));
     assert_eq!(desk.reader.poll_show(), None);
+}
+
+#[test]
+fn without_a_gateway_a_swipe_is_shown_as_kept_at_once_and_only_once() {
+    let address = Address::new(1).unwrap();
+    let mut reader = Reader::keyed(address, KEY, RamStorage::<4>::new()).unwrap();
+    for (badge, at) in [(1, 5), (2, 9_000)] {
+        reader.handle_badge(Badge::Full(badge), UptimeMs(at)).unwrap();
+        reader.handle_time(UptimeMs(at));
+        assert_eq!(reader.poll_show(), Some(Show::Kept), "at {at}");
+        reader.handle_time(UptimeMs(at + 5_000));
+        assert_eq!(reader.poll_show(), None);
+    }
+}
+
+#[test]
+fn a_gateway_that_has_gone_is_waited_for_a_second_and_later_not_at_all() {
+    let mut desk = Desk::<4>::new();
+    desk.swipe(1);
+    desk.now += 999;
+    desk.reader.handle_time(UptimeMs(desk.now));
+    assert_eq!(desk.reader.poll_show(), None);
+    desk.now += 1;
+    desk.reader.handle_time(UptimeMs(desk.now));
+    assert_eq!(desk.reader.poll_show(), Some(Show::Kept));
+
+    desk.now += 2_000;
+    desk.swipe(2);
+    assert_eq!(desk.reader.poll_show(), Some(Show::Kept), "it was heard three seconds ago");
+}
+
+#[test]
+fn what_was_shown_as_kept_turns_green_when_it_is_stored_after_all() {
+    let mut desk = Desk::<4>::new();
+    desk.now += 3_000;
+    desk.swipe(1);
+    assert_eq!(desk.reader.poll_show(), Some(Show::Kept));
+    desk.badges(desk_collect(1));
+    assert_eq!(desk.reader.poll_show(), Some(GREEN(1)));
+    desk.now += 9_000;
+    desk.reader.handle_time(UptimeMs(desk.now));
+    assert_eq!(desk.reader.poll_show(), None);
+}
+
+#[test]
+fn what_was_shown_as_stored_is_never_shown_as_kept_after_it() {
+    let mut desk = Desk::<4>::new();
+    desk.swipe(1);
+    desk.badges(desk_collect(1));
+    assert_eq!(desk.reader.poll_show(), Some(GREEN(1)));
+    desk.now += 5_000;
+    desk.reader.handle_time(UptimeMs(desk.now));
+    assert_eq!(desk.reader.poll_show(), None);
+}
+
+#[test]
+fn a_full_journal_is_not_shown_as_kept() {
+    let address = Address::new(1).unwrap();
+    let mut reader = Reader::keyed(address, KEY, RamStorage::<1>::new()).unwrap();
+    reader.handle_badge(Badge::Full(1), UptimeMs(5)).unwrap();
+    reader.handle_time(UptimeMs(5));
+    assert_eq!(reader.poll_show(), Some(Show::Kept));
+    assert_eq!(reader.handle_badge(Badge::Full(2), UptimeMs(6)), None);
+    assert_eq!((reader.poll_show(), reader.poll_show()), (Some(Show::NotKept), None));
 }
 
 #[test]
@@ -160,6 +254,14 @@ fn the_status_tells_supply_tamper_fill_and_damage() {
     assert_eq!((status.journal_fill, status.journal_capacity, status.next), (1, 4, Seq(2)));
     assert_eq!(status.damage.cobs + status.damage.crc, 1);
     assert!(!status.time_set);
+}
+
+#[test]
+fn the_reader_tells_why_it_started() {
+    let mut desk = Desk::<1>::new();
+    assert_eq!(desk.ask(Request::Start), Answer::Start(StartCause::Unknown));
+    desk.reader.handle_start(StartCause::Watchdog);
+    assert_eq!(desk.ask(Request::Start), Answer::Start(StartCause::Watchdog));
 }
 
 /// Nobody who recorded the line can make a reader do it again, in this boot or after a power cut.
@@ -209,7 +311,9 @@ impl<const N: usize> Desk<N> {
     }
 
     fn swipe(&mut self, badge: u32) -> Option<Seq> {
-        self.reader.handle_badge(Badge::Full(badge), UptimeMs(self.now))
+        let seq = self.reader.handle_badge(Badge::Full(badge), UptimeMs(self.now));
+        self.reader.handle_time(UptimeMs(self.now));
+        seq
     }
 
     fn hear(&mut self, wire: &[u8]) -> Option<Wire> {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
 mod chip;
+mod latency;
 mod story;
 
 use chip::Chip;

@@ -52,6 +52,31 @@ fn every_recorded_card_is_read() {
 }
 
 #[test]
+fn a_whole_number_is_ended_by_a_silence_of_three_of_its_own_pauses() {
+    for (bits, badge) in cards() {
+        let mut decoder = Decoder::new();
+        let (_, last) = send(&mut decoder, &bits, 0);
+        assert_eq!(decoder.poll(last + 5_999), None, "2 ms apart");
+        assert_eq!(decoder.poll(last + 6_000), Some(badge));
+        assert_eq!((decoder.poll(last + GAP_US), decoder.noise()), (None, 0));
+    }
+}
+
+#[test]
+fn a_slow_keypad_is_given_its_time() {
+    for (bits, badge) in cards() {
+        let mut decoder = Decoder::new();
+        let mut at = 0;
+        for bit in bits.chars() {
+            at += 20_000;
+            assert_eq!(decoder.handle_pulse(bit == '1', at), None);
+        }
+        assert_eq!(decoder.poll(at + GAP_US - 1), None);
+        assert_eq!(decoder.poll(at + GAP_US), Some(badge));
+    }
+}
+
+#[test]
 fn one_wrong_bit_anywhere_is_noise() {
     for (bits, _) in cards() {
         for index in 0..bits.len() {
@@ -77,7 +102,6 @@ fn the_next_number_ends_the_one_before() {
     let (_, last) = send(&mut decoder, first, 0);
     let (ended, last) = send(&mut decoder, second, last + GAP_US);
     assert_eq!(ended, [*one]);
-    assert_eq!(decoder.poll(last + GAP_US - 1), None);
     assert_eq!(decoder.poll_timeout(), Some(last + GAP_US));
     assert_eq!(decoder.poll(last + GAP_US), Some(*two));
 }

@@ -49,6 +49,6 @@ pub use ends::{Accepted, GatewayEnd, NotUnderstood, ReaderEnd};
 pub use frame::{Decoder, Frame, MAX_PAYLOAD, MAX_WIRE, Wire};
 pub use message::{
     Address, Answer, Badge, BootId, Digest, Image, MAX_PUNCHES, Pairing, Punch, Refusal, Request, RequestId, Seq,
-    Signal, Staging, Status, UptimeMs,
+    Signal, Staging, StartCause, Status, UptimeMs,
 };
 pub use seal::Key;

@@ -165,6 +165,8 @@ pub enum Request {
         /// The bytes.
         piece: Piece,
     },
+    /// "Why did you start?" Answered by [`Answer::Start`].
+    Start,
 }
 
 /// What a reader is told about itself, once.
@@ -203,6 +205,24 @@ pub struct Status {
     pub badge_noise: u32,
     /// Line frames that the reader dropped, in this boot.
     pub damage: Damage,
+}
+
+/// Why a reader has started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartCause {
+    /// The board cannot tell.
+    #[default]
+    Unknown,
+    /// The power came.
+    PowerOn,
+    /// The supply sagged too deep for the chip, and came back.
+    BrownOut,
+    /// The program hung, and the watchdog fired.
+    Watchdog,
+    /// The reset pin or button.
+    Pin,
+    /// The program itself: a fault that it noticed, or an order.
+    Software,
 }
 
 /// Why a reader did not do what it was asked.
@@ -307,4 +327,6 @@ pub enum Answer {
         /// How far the offered one is.
         staging: Staging,
     },
+    /// To the question why it started.
+    Start(StartCause),
 }

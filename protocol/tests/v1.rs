@@ -106,6 +106,12 @@ fn conversation() -> Vec<(Request, &'static str, Answer, &'static str)> {
             Answer::AllowList { held: Digest([0; 8]) },
             "00071309d1010705010101010101010b9ebd7d29a30db27a7c9c00",
         ),
+        (
+            Request::Start,
+            "00111209d201070ecab48d656e0f2c6959ef00",
+            Answer::Start(StartCause::Watchdog),
+            "00121309d201070803b09053a08d16701c367e00",
+        ),
     ]
 }
 

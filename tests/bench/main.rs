@@ -7,6 +7,7 @@ mod durable;
 mod history;
 mod load;
 mod plot;
+mod readers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,6 +59,8 @@ enum Part {
         #[arg(long, default_value_t = 1_000_000)]
         up_to: u64,
     },
+    /// How long a worker waits at a native reader, in virtual time.
+    Readers,
     /// What the history part starts in a process of its own.
     #[command(hide = true)]
     Probe { dir: PathBuf, punches: u64 },
@@ -84,6 +87,7 @@ async fn main() -> Outcome<()> {
     match options.part.clone() {
         None => {
             gateway_part(&options).await?;
+            readers_part(&options);
             durable_part(&options).await?;
             history_part(if options.short { 1_000 } else { 1_000_000 }).await
         }
@@ -91,6 +95,10 @@ async fn main() -> Outcome<()> {
         Some(Part::Upload) => upload_part(&options).await,
         Some(Part::Durable) => durable_part(&options).await,
         Some(Part::History { up_to }) => history_part(up_to).await,
+        Some(Part::Readers) => {
+            readers_part(&options);
+            Ok(())
+        }
         Some(Part::Probe { dir, punches }) => history::probe(&dir, punches).await,
     }
 }
@@ -108,6 +116,10 @@ async fn gateway_part(options: &Options) -> Outcome<()> {
 async fn upload_part(options: &Options) -> Outcome<()> {
     receipts(options).await?;
     backlog(options).await
+}
+
+fn readers_part(options: &Options) {
+    readers::measure(if options.short { 200 } else { 20_000 });
 }
 
 async fn durable_part(options: &Options) -> Outcome<()> {

@@ -43,9 +43,10 @@ async fn a_badge_swiped_at_the_emulated_reader_ends_with_a_receipt() {
 async fn a_wiegand_number_is_a_punch_and_outlives_a_power_cut_without_a_gateway() {
     let Some(image) = emulated_image() else { return };
     let mut gate = Gate::start(&image, 3, Line::Pty, "line").await;
-    gate.gateway.kill9();
     gate.reader.power_up();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    // Told the time, so that the swipe can be dated after the power cut; then alone.
+    gate.gateway.wait_for("terminals", PATIENCE, |answer| answer.to_string().contains("started by")).await;
+    gate.gateway.kill9();
     let worker = gate.roster.workers[1].clone();
     // On a busy machine a pulse may come so late that the number falls apart; then the card is held there again.
     let before = gate.reader.flash();

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
 mod alone;
+mod answers;
 mod cuts;
+mod earlier_boots;
 mod first_swipe;
 mod pairing;
 mod site;

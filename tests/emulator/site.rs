@@ -73,14 +73,32 @@ impl Gate {
         true
     }
 
+    /// Waits until the signal for a stored punch begins, then until its tone is over; whether it came in time.
+    pub async fn shows_stored(&mut self, limit: Duration) -> bool {
+        let clock = Clock::system();
+        let began = clock.instant();
+        while !self.reader.saw_stored() {
+            if clock.instant() - began > limit {
+                return false;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        self.shows(PATIENCE, |lamps| !lamps.buzzer).await
+    }
+
     /// Waits until the platform's book is as wanted.
     pub async fn booked(&self, what: &str, wanted: impl Fn(&harness::platform::Book) -> bool) {
+        self.booked_within(PATIENCE, what, wanted).await;
+    }
+
+    /// The same with another limit.
+    pub async fn booked_within(&self, limit: Duration, what: &str, wanted: impl Fn(&harness::platform::Book) -> bool) {
         let there = async {
             while !wanted(&self.platform.book()) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        if tokio::time::timeout(PATIENCE, there).await.is_err() {
+        if tokio::time::timeout(limit, there).await.is_err() {
             let (punches, platforms) =
                 (self.gateway.get_json("punches").await, self.gateway.get_json("platforms").await);
             let violations = self.platform.book().violations;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use firmware::settings::Settings;
 
 pub use self::image::{Image, find};
-use self::probe::Probe;
+use self::probe::{Edge, Probe};
 pub use self::wire::NoisyWire;
 use crate::reader::{Lamps, rdm_frame};
 
@@ -28,8 +28,23 @@ const FLASH_LEN: usize = 512 * 1024 + SLOTS;
 /// Behind the journal's 128 pages of 2 KiB.
 const SETTINGS_AT: usize = 128 * 2048;
 
+/// The memory that variables and stack share, the stack from its end, and what it is painted with before the start.
+const RAM: u32 = 0x2000_0000;
+const RAM_LEN: u32 = 96 * 1024;
+const PAINT: u8 = 0xA5;
+
 /// Output register of port B, where the lamps are (RM0351, 8.5.6).
 const OUTPUTS: u32 = 0x4800_0414;
+/// Control register of UART4, and its bits for "on" and "receives" (RM0351, 40.8.1).
+const BADGE_PORT: u32 = 0x4000_4C00;
+const LISTENING: u32 = 1 << 0 | 1 << 2;
+/// 10 s for the image to start.
+const START_LOOKS: u32 = 2_000;
+
+const GREEN: usize = 0;
+const RED: usize = 1;
+const BUZZER: usize = 2;
+const RELAY: usize = 4;
 
 /// What is missing to run the image here, if anything is.
 pub fn missing() -> Option<String> {
@@ -64,6 +79,9 @@ struct Running {
     child: Child,
     badges: UnixStream,
     probe: Probe,
+    /// As the edges say.
+    lamps: Lamps,
+    stored: bool,
 }
 
 impl EmulatedReader {
@@ -86,21 +104,33 @@ impl EmulatedReader {
     /// From no power to a running image, housing shut.
     pub fn power_up(&mut self) {
         assert!(self.running.is_none(), "it has power already");
-        let (badges, probe) = (self.dir.join("badges"), self.dir.join("probe"));
-        for socket in [&badges, &probe] {
+        let [badges, probe, machine] = ["badges", "probe", "machine"].map(|name| self.dir.join(name));
+        for socket in [&badges, &probe, &machine] {
             // What an emulator that was killed has left.
             let _ = std::fs::remove_file(socket);
         }
         let mut child = self.spawn();
-        let connected = probe::connect(&badges).and_then(|badges| Ok((badges, Probe::new(probe::connect(&probe)?)?)));
-        let (badges, mut probe) = connected.unwrap_or_else(|error| {
+        let connect = || {
+            let (badges, mut probe) = (probe::connect(&badges)?, Probe::new(probe::connect(&probe)?)?);
+            probe.fill(RAM, RAM_LEN, PAINT);
+            probe::go_on(probe::connect(&machine)?)?;
+            Ok((badges, probe))
+        };
+        let (badges, mut probe) = connect().unwrap_or_else(|error: std::io::Error| {
             // It may be gone by itself; the reason is in its log.
             let _ = child.kill();
             let _ = child.wait();
             panic!("the emulator does not come up: {error}\n{}", self.log())
         });
         probe.set_input("gpioc", 2, false);
-        self.running = Some(Running { child, badges, probe });
+        probe.watch("gpiob");
+        // A card that comes before is not read; nobody stands there in the first milliseconds.
+        let listens = (0..START_LOOKS).any(|_| {
+            pause(Duration::from_millis(5));
+            probe.read(BADGE_PORT) & LISTENING == LISTENING
+        });
+        assert!(listens, "the image does not open its badge port");
+        self.running = Some(Running { child, badges, probe, lamps: Lamps::default(), stored: false });
     }
 
     fn spawn(&self) -> Child {
@@ -119,6 +149,7 @@ impl EmulatedReader {
         std::fs::write(&rom, rom::with_slots(&self.image, &flash)).expect("the directory takes files");
         let log = std::fs::File::create(self.dir.join("emulator.log")).expect("the directory takes files");
         Command::new(EMULATOR)
+            .args(["-S", "-qmp", &format!("unix:{},server=on,wait=off", self.dir.join("machine").display())])
             .args(["-machine", MACHINE, "-display", "none", "-monitor", "none", "-accel", "tcg"])
             // About as fast as the chip; without it received bytes come at a tenth of the line's speed.
             .args(["-icount", "shift=6,sleep=on", "-kernel"])
@@ -166,11 +197,39 @@ impl EmulatedReader {
         self.running().badges.write_all(&rdm_frame(badge)).expect("the emulator takes bytes");
     }
 
+    /// Many cards one after the other, as fast as the module's port takes them.
+    pub fn swipe_all(&mut self, badges: impl Iterator<Item = u32>) {
+        let frames: Vec<u8> = badges.flat_map(rdm_frame).collect();
+        self.running().badges.write_all(&frames).expect("the emulator takes bytes");
+    }
+
+    /// Whether the signal for a stored punch has begun since this was last asked: the buzzer over green alone.
+    pub fn saw_stored(&mut self) -> bool {
+        let Running { probe, lamps, stored, .. } = self.running();
+        for Edge { pin, high } in probe.edges(OUTPUTS) {
+            match pin {
+                GREEN => lamps.green = high,
+                RED => lamps.red = high,
+                BUZZER => lamps.buzzer = high,
+                _ => {}
+            }
+            *stored |= lamps.green && !lamps.red && lamps.buzzer;
+        }
+        std::mem::take(stored)
+    }
+
     /// Lamps, buzzer and relay as the pins are now.
     pub fn lamps(&mut self) -> Lamps {
         let pins = self.running().probe.read(OUTPUTS);
-        let is_on = |pin: u32| pins & 1 << pin != 0;
-        Lamps { green: is_on(0), red: is_on(1), buzzer: is_on(2), relay: is_on(4) }
+        let is_on = |pin: usize| pins & 1 << pin != 0;
+        Lamps { green: is_on(GREEN), red: is_on(RED), buzzer: is_on(BUZZER), relay: is_on(RELAY) }
+    }
+
+    /// Bytes of stack that the image has used since it has power, `variables` being those that are always there.
+    pub fn stack(&mut self, variables: u32) -> u32 {
+        let memory = self.running().probe.memory(RAM, RAM_LEN);
+        let untouched = memory.iter().skip(variables as usize).take_while(|byte| **byte == PAINT).count();
+        RAM_LEN - variables - untouched as u32
     }
 
     /// What is in the flash now.

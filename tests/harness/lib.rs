@@ -13,4 +13,5 @@ pub mod platform;
 pub mod pty;
 pub mod reader;
 pub mod site;
+pub mod timed_line;
 pub mod workers;

@@ -17,7 +17,7 @@ use std::time::Instant;
 use embedded_hal::digital::{ErrorType, OutputPin};
 use firmware::{AllowList, Panel, Reader, Show};
 use gateway::clock::Clock;
-use protocol::{Address, Answer, Badge, Key, Refusal, Seq, Signal, UptimeMs};
+use protocol::{Address, Answer, Badge, Key, Refusal, Seq, Signal, StartCause, UptimeMs};
 
 pub use self::chip::Chip;
 pub use self::flash::{Flash, JOURNAL};
@@ -38,7 +38,7 @@ pub struct Setup {
 /// Which share of frames, in each direction, suffers.
 pub struct WireFaults {
     pub faults: Faults,
-    /// From 0 to 1: one bit of the frame is flipped.
+    /// From 0 to 1: one bit of the frame is flipped, or a byte is missing, or there is one too many.
     pub damaged: f64,
     /// From 0 to 1: the frame does not arrive.
     pub lost: f64,
@@ -57,7 +57,11 @@ impl WireFaults {
         }
         if self.faults.happens(self.damaged) {
             let index = self.faults.pick(0..frame.len() as u64) as usize;
-            frame[index] ^= 1 << self.faults.pick(0..8);
+            match self.faults.pick(0..4) {
+                0 => drop(frame.remove(index)),
+                1 => frame.insert(index, self.faults.pick(0..256) as u8),
+                _ => frame[index] ^= 1 << self.faults.pick(0..8),
+            }
         }
         Some(frame)
     }
@@ -135,9 +139,10 @@ impl Board {
             if self.reader().is_alone(uptime)
                 && let Some(is_registered) = self.list.has(Badge::Full(badge))
             {
-                self.reader().handle_listed(seq, is_registered);
+                self.reader().handle_listed(seq, is_registered, uptime);
             }
         }
+        self.reader().handle_time(uptime);
         self.show(now);
         seq.is_some()
     }
@@ -168,6 +173,7 @@ impl Board {
 
     fn show(&mut self, now: Instant) {
         let uptime = self.uptime(now);
+        self.reader().handle_time(uptime);
         while let Some(show) = self.reader().poll_show() {
             if let Show::Punch { seq, signal } = show
                 && let Some((_, badge)) = self.swiped.iter().rev().find(|(known, _)| *known == seq)
@@ -291,6 +297,11 @@ impl SimulatedReader {
     /// A power cut: what is in RAM is gone, the journal stays.
     pub fn reset(&self) {
         self.with(Board::reset);
+    }
+
+    /// Why it will say that it has started.
+    pub fn set_start(&self, cause: StartCause) {
+        self.with(|board, _| board.reader().handle_start(cause));
     }
 
     /// The housing, and the supply in millivolts.

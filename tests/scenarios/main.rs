@@ -19,6 +19,8 @@ mod mqtt_link;
 #[cfg(test)]
 mod platform_away;
 #[cfg(test)]
+mod reader_latency;
+#[cfg(test)]
 mod reader_line;
 #[cfg(test)]
 mod registered_later;

@@ -19,7 +19,7 @@ use gateway::terminals::{Context, line};
 use harness::disk::SmallDisk;
 use harness::faults::Faults;
 use harness::reader::{RdmModule, ReaderLine, Setup, WireFaults};
-use protocol::Signal;
+use protocol::{Signal, StartCause};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -103,6 +103,7 @@ async fn the_board_shows_the_readers_and_orders_reach_them() {
     let path = desk.path("line0");
     let readers = ReaderLine::start(&path, &setups(), WireFaults::none()).unwrap();
     readers.reader(2).set_health(11_900, true);
+    readers.reader(2).set_start(StartCause::Watchdog);
     desk.serve(reader_line(&path));
     let board = desk.context.ops.board.clone();
     until(|| async { board.terminals().iter().filter(|terminal| terminal.online).count() == 4 }).await;
@@ -111,6 +112,10 @@ async fn the_board_shows_the_readers_and_orders_reach_them() {
     assert_eq!(health["supply"], "11900 mV");
     assert_eq!(health["journal"], "0 of 256");
     assert!(desk.alarm(Kind::ReaderTamper));
+    until(|| async { desk.alarm(Kind::ReaderHung) }).await;
+    assert_eq!(board.terminals()[2].health["started by"], "watchdog");
+    readers.reader(2).reset();
+    until(|| async { !desk.alarm(Kind::ReaderHung) }).await;
 
     let hub = desk.context.hub.clone();
     assert_eq!(hub.order("R3", Order::Open { text: String::new() }).await, Ok(()));

@@ -72,6 +72,19 @@ pub fn enable_interrupt(number: usize) {
     ISER.at(4 * (number / 32)).write(1 << (number % 32));
 }
 
+/// Not cleared at a start: what is in it is chance after power-up, and what was left there after a shorter pause. Two
+/// words, so that chance does not look like it.
+#[unsafe(link_section = ".uninit.LEFT")]
+static LEFT: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
+const LEFT_MARK: [u32; 2] = [0x5EA1_0F0F, 0xA15E_F0F0];
+
+/// Whether memory still holds what an earlier start has left there; leaves it for the next one.
+pub fn remembers() -> bool {
+    let found = LEFT.each_ref().map(|word| word.load(Ordering::Relaxed));
+    LEFT.iter().zip(LEFT_MARK).for_each(|(word, mark)| word.store(mark, Ordering::Relaxed));
+    found == LEFT_MARK
+}
+
 /// Begins to count milliseconds.
 pub fn start_timer(ticks_per_ms: u32) {
     SYSTICK.at(4).write(ticks_per_ms - 1);

@@ -3,35 +3,44 @@
 //! ```text
 //! line     USART1  PB6 TX, PB7 RX, driver enable PA4 (D7)
 //! badges   UART4   PA0 TX, PA1 RX (D1, D0), 9 600 baud    Wiegand  D0 PD14 (D2), D1 PA3 (D4)
+//! module   SPI1  PA5 SCK (D13), PA6 MISO (D12), PA7 MOSI (D11), PA2 select (D10)
 //! outputs  green PB0 (D3), red PB1 (D6), buzzer PB2 (D8), relay PB4 (D5)
 //! inputs   housing contact PC2 (A3), closed to ground while shut; supply divider 11:1 at PC0 (A5);
 //!          button PC13 (the blue one)
 //! ```
 //!
 //! Runs from the 16 MHz internal oscillator, which needs no wait state and no crystal. Written from RM0351. On silicon
-//! nothing of it was tried yet; in the emulator all but watchdog, converter and flash controller, which that does not have.
+//! nothing of it was tried yet; in the emulator all but watchdog, converter, calendar and flash controller, which that does
+//! not have.
 
 mod memory;
 mod registers;
+mod rtc;
 #[cfg(feature = "emulator")]
 mod semihosting;
 mod serial;
+#[cfg(feature = "near-field")]
+mod spi;
 
 use core::convert::Infallible;
 
 use cortex_m_rt::exception;
 use embedded_hal::digital::{ErrorType, OutputPin};
-use protocol::UptimeMs;
+use firmware::start::{self, Evidence};
+use protocol::{StartCause, UptimeMs};
 
 use self::memory::{Memory, Region};
 use self::registers::{
     ADC_COMMON, ADC1, DBGMCU_IDCODE, EXTI, FLASH, GPIOA, GPIOB, GPIOC, GPIOD, IWDG, PinUse, RCC, SYSCFG, UART4, USART1,
     is_high, set_level, set_pin,
 };
+use self::rtc::Rtc;
 use self::serial::{Serial, WAITING};
 use crate::bytes::ByteRing;
 use crate::cortex::{self, Uptime};
 use crate::node::Board;
+#[cfg(not(feature = "near-field"))]
+use crate::node::NoSpi;
 use crate::pulses::Pulses;
 use crate::register::Block;
 
@@ -63,13 +72,15 @@ static PULSES: Pulses = Pulses::new();
 /// The board.
 pub struct Chip {
     emulated: bool,
+    cause: StartCause,
     uptime: Uptime,
 }
 
 impl Chip {
     /// From reset to a core that runs at its speed.
     pub fn wake() -> Chip {
-        let board = Chip { emulated: DBGMCU_IDCODE.read() & 0xFFF == 0, uptime: Uptime::default() };
+        let emulated = DBGMCU_IDCODE.read() & 0xFFF == 0;
+        let board = Chip { emulated, cause: start_cause(), uptime: Uptime::default() };
         board.start_clocks();
         board
     }
@@ -177,6 +188,11 @@ impl OutputPin for Output {
 impl Board for Chip {
     type Flash = Memory;
     type Pin = Output;
+    type Clock = Rtc;
+    #[cfg(feature = "near-field")]
+    type Spi = spi::Spi;
+    #[cfg(not(feature = "near-field"))]
+    type Spi = NoSpi;
 
     const BOARD: u8 = 1;
     const LIST_PAGES: usize = 17;
@@ -196,6 +212,26 @@ impl Board for Chip {
 
     fn open_line(&mut self, baud: u32) {
         LINE.open(CLOCK_HZ, baud);
+    }
+
+    #[cfg(feature = "near-field")]
+    fn near_field(&mut self) -> Option<spi::Spi> {
+        // Without a bus clock for it the registers do not exist.
+        RCC.at(0x60).change(0, 1 << 12);
+        (!self.emulated).then(spi::Spi::start)
+    }
+
+    #[cfg(not(feature = "near-field"))]
+    fn near_field(&mut self) -> Option<NoSpi> {
+        None
+    }
+
+    fn backup_clock(&mut self) -> Option<Rtc> {
+        (!self.emulated).then(Rtc::start)
+    }
+
+    fn start_cause(&self) -> StartCause {
+        self.cause
     }
 
     fn now(&mut self) -> UptimeMs {
@@ -248,6 +284,20 @@ impl Board for Chip {
     fn restart(&mut self) -> ! {
         cortex::reset()
     }
+}
+
+/// RM0351, 6.4.29: the flags add up until they are cleared. The chip calls power-up a sag too.
+fn start_cause() -> StartCause {
+    let flags = RCC.at(0x94).read();
+    RCC.at(0x94).change(0, 1 << 23);
+    let is_set = |bit: u32| flags & 1 << bit != 0;
+    start::cause(Evidence {
+        watchdog: is_set(30) || is_set(29),
+        software: is_set(28),
+        supply: is_set(27),
+        pin: is_set(26),
+        remembers: cortex::remembers(),
+    })
 }
 
 /// RM0351, 18.4.6 to 18.4.9: out of deep power-down, regulator, calibration, on.

@@ -1,13 +1,17 @@
 //! The loop: drain the rings, ask the reader, set the pins, feed the watchdog, sleep until the next interrupt.
 
 use embedded_hal::digital::OutputPin;
+use embedded_hal::spi::SpiDevice;
+#[cfg(not(feature = "near-field"))]
+use embedded_hal::spi::{ErrorKind, ErrorType, Operation};
+use firmware::backup_clock::BackupClock;
 use firmware::flash::Flash;
 use firmware::journal::{Storage, StorageError};
 use firmware::pairing::{self, Hold, Unpaired};
 use firmware::settings::Settings;
 use firmware::update::Identity;
-use firmware::{AllowList, FlashRing, Panel, Reader, Updater, em4100, wiegand};
-use protocol::{Badge, UptimeMs};
+use firmware::{AllowList, FlashRing, Panel, Reader, Updater, em4100, near_field, wiegand};
+use protocol::{Badge, StartCause, UptimeMs};
 
 /// Silence on the line, in milliseconds, after which the gateway is not in the middle of anything.
 const QUIET_MS: u64 = 5;
@@ -44,6 +48,10 @@ pub trait Board {
     type Flash: Flash;
     /// An output.
     type Pin: OutputPin;
+    /// A clock with a battery.
+    type Clock: BackupClock;
+    /// The port of a 13.56 MHz module.
+    type Spi: SpiDevice + Clone;
 
     /// As the headers of images name it.
     const BOARD: u8;
@@ -60,6 +68,12 @@ pub trait Board {
     fn outputs(&mut self) -> [Self::Pin; 4];
     /// Opens the line at this speed.
     fn open_line(&mut self, baud: u32);
+    /// The port of a 13.56 MHz module, when the board has one. To be called once.
+    fn near_field(&mut self) -> Option<Self::Spi>;
+    /// The clock with a battery, when the board has one that works. To be called once.
+    fn backup_clock(&mut self) -> Option<Self::Clock>;
+    /// Why the board has started.
+    fn start_cause(&self) -> StartCause;
     /// Time since the start.
     fn now(&mut self) -> UptimeMs;
     /// The next byte from the line.
@@ -86,6 +100,23 @@ pub trait Board {
     fn restart(&mut self) -> !;
 }
 
+/// For boards and images without such a port.
+#[cfg(not(feature = "near-field"))]
+#[derive(Clone)]
+pub enum NoSpi {}
+
+#[cfg(not(feature = "near-field"))]
+impl ErrorType for NoSpi {
+    type Error = ErrorKind;
+}
+
+#[cfg(not(feature = "near-field"))]
+impl SpiDevice for NoSpi {
+    fn transaction(&mut self, _: &mut [Operation<'_, u8>]) -> Result<(), ErrorKind> {
+        match *self {}
+    }
+}
+
 /// Runs the reader with a journal of this many pages, from this place in the flash. Without settings both lamps are on and
 /// the line waits for a pairing; when the flash does not work both lamps are on and the line is silent.
 pub fn run<const PAGES: usize, B: Board>(mut board: B, place: u8) -> ! {
@@ -97,19 +128,27 @@ pub fn run<const PAGES: usize, B: Board>(mut board: B, place: u8) -> ! {
         wait_for_pairing(board, Unpaired::new(flash, PAGES))
     };
     board.open_line(settings.baud);
-    let Ok(reader) = start(settings, FlashRing::<_, PAGES>::new(flash)) else {
+    // Borrowed and not moved: each move of the journal's 1.6 KB would keep a place of its own on the stack for good.
+    let mut started = start(settings, FlashRing::<_, PAGES>::new(flash));
+    let Ok(reader) = &mut started else {
         let _ = (green.set_high(), red.set_high());
         loop {
             board.feed_watchdog();
             board.sleep();
         }
     };
+    reader.handle_start(board.start_cause());
+    let mut clock = board.backup_clock();
+    if let Some(told) = clock.as_mut().and_then(BackupClock::told) {
+        reader.handle_backup_clock(told, board.now());
+    }
     let identity = Identity { board: B::BOARD, running: place, maker: MAKER };
     let updater = Updater::new(board.slots(), B::SLOT_PAGES, identity);
     let list = AllowList::new(board.flash(), PAGES + 1, B::LIST_PAGES, settings.key);
     let panel = Panel::new(green, red, buzzer, relay);
+    let near_field = board.near_field().map(near_field::Module::new);
     let (card, pulses) = (em4100::Decoder::new(), wiegand::Decoder::new());
-    let mut node = Node { reader, updater, list, panel, card, card_at: 0, pulses };
+    let mut node = Node { reader, updater, list, panel, near_field, card, card_at: 0, pulses };
     let (mut line_at, mut tidied, mut health_at, mut hold) = (0, false, 0, Hold::default());
     loop {
         let now = board.now();
@@ -129,7 +168,14 @@ pub fn run<const PAGES: usize, B: Board>(mut board: B, place: u8) -> ! {
                 board.send(&wire);
             }
         }
-        node.read_badges(&mut board, now);
+        if let Some((clock, unix_ms)) = clock.as_mut().zip(node.reader.poll_told()) {
+            clock.tell(unix_ms);
+        }
+        if node.read_badges(&mut board, now) {
+            // The page behind this one is erased ahead, whether or not a gateway ever asks.
+            tidied = false;
+        }
+        node.reader.handle_time(now);
         if now.0 >= health_at {
             health_at = now.0 + HEALTH_MS;
             node.look_after(&mut board);
@@ -166,6 +212,8 @@ fn wait_for_pairing<B: Board>(mut board: B, mut unpaired: Unpaired<B::Flash>) ->
     }
 }
 
+/// Not part of the loop's frame, for the same reason.
+#[inline(never)]
 fn start<S: Storage>(settings: Settings, storage: S) -> Result<Reader<S>, StorageError> {
     match settings.key {
         Some(key) => Reader::keyed(settings.address, key, storage),
@@ -174,56 +222,65 @@ fn start<S: Storage>(settings: Settings, storage: S) -> Result<Reader<S>, Storag
 }
 
 /// The reader with its badge ports and its panel.
-struct Node<S, F, P> {
-    reader: Reader<S>,
+struct Node<'a, S, F, P, M: SpiDevice> {
+    reader: &'a mut Reader<S>,
     updater: Updater<F>,
     list: AllowList<F>,
     panel: Panel<P, P, P, P>,
+    near_field: Option<near_field::Module<M>>,
     card: em4100::Decoder,
     /// When the badge module said something last.
     card_at: u64,
     pulses: wiegand::Decoder,
 }
 
-impl<S: Storage, F: Flash, P: OutputPin> Node<S, F, P> {
-    fn read_badges(&mut self, board: &mut impl Board, now: UptimeMs) {
+impl<S: Storage, F: Flash, P: OutputPin, M: SpiDevice + Clone> Node<'_, S, F, P, M> {
+    /// Whether a badge became a punch.
+    fn read_badges(&mut self, board: &mut impl Board, now: UptimeMs) -> bool {
+        let mut kept = false;
         while let Some(byte) = board.badge_byte() {
             self.card_at = now.0;
             if let Some(card) = self.card.handle_byte(byte) {
-                self.swipe(Badge::Full(card.number), now);
+                kept |= self.swipe(Badge::Full(card.number), now);
             }
         }
         if self.card.is_midway()
             && now.0 - self.card_at >= em4100::IDLE_MS
             && let Some(card) = self.card.handle_idle()
         {
-            self.swipe(Badge::Full(card.number), now);
+            kept |= self.swipe(Badge::Full(card.number), now);
         }
         while let Some((bit, at_us)) = board.pulse() {
             if let Some(badge) = self.pulses.handle_pulse(bit, at_us) {
-                self.swipe(badge, now);
+                kept |= self.swipe(badge, now);
             }
         }
         if let Some(badge) = self.pulses.poll(now.0 * 1_000) {
-            self.swipe(badge, now);
+            kept |= self.swipe(badge, now);
         }
+        if let Some(badge) = self.near_field.as_mut().and_then(|module| module.poll(now)) {
+            kept |= self.swipe(badge, now);
+        }
+        kept
     }
 
-    /// Kept first; then, without the gateway, the list says what to show.
-    fn swipe(&mut self, badge: Badge, now: UptimeMs) {
-        let Some(seq) = self.reader.handle_badge(badge, now) else { return };
+    /// Kept first; then, without the gateway, the list says whether it opens. Whether it became a punch.
+    fn swipe(&mut self, badge: Badge, now: UptimeMs) -> bool {
+        let Some(seq) = self.reader.handle_badge(badge, now) else { return false };
         if self.reader.is_alone(now)
             && let Some(is_registered) = self.list.has(badge)
         {
-            self.reader.handle_listed(seq, is_registered);
+            self.reader.handle_listed(seq, is_registered, now);
         }
+        true
     }
 
     fn look_after(&mut self, board: &mut impl Board) {
         let (supply_mv, tamper) = board.health();
         self.reader.handle_health(supply_mv, tamper);
         let noise = self.card.noise().saturating_add(self.pulses.noise());
-        self.reader.handle_badge_noise(noise.saturating_add(board.dropped()));
+        let unread = self.near_field.as_ref().map_or(0, near_field::Module::noise);
+        self.reader.handle_badge_noise(noise.saturating_add(unread).saturating_add(board.dropped()));
     }
 
     fn look_after_program(&mut self, board: &mut impl Board) {

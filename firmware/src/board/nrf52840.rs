@@ -15,12 +15,14 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 use cortex_m_rt::exception;
 use embedded_hal::digital::{ErrorType, OutputPin};
+use firmware::backup_clock::{BackupClock, Told};
 use firmware::flash::{Flash, FlashError, WORD};
-use protocol::UptimeMs;
+use firmware::start::{self, Evidence};
+use protocol::{StartCause, UptimeMs};
 
 use crate::bytes::ByteRing;
 use crate::cortex::{self, Uptime};
-use crate::node::Board;
+use crate::node::{Board, NoSpi};
 use crate::pulses::Pulses;
 use crate::register::Block;
 
@@ -63,13 +65,14 @@ static SENDING: AtomicU8 = AtomicU8::new(0);
 
 /// The board.
 pub struct Chip {
+    cause: StartCause,
     uptime: Uptime,
 }
 
 impl Chip {
     /// From reset to a core that runs at its speed, which is so from the start.
     pub fn wake() -> Chip {
-        Chip { uptime: Uptime::default() }
+        Chip { cause: start_cause(), uptime: Uptime::default() }
     }
 
     /// To a board whose interrupts run.
@@ -105,6 +108,19 @@ impl Chip {
     pub fn vectors(slot: u8) -> usize {
         SLOTS.begin + (usize::from(slot) - 1) * SLOT_PAGES * PAGE + PAGE
     }
+}
+
+/// Product specification 1.7, 5.3.7.2: the flags add up until they are cleared; none after power-up and after a sag.
+fn start_cause() -> StartCause {
+    let flags = CLOCK.at(0x400).read();
+    CLOCK.at(0x400).write(flags);
+    start::cause(Evidence {
+        pin: flags & 1 << 0 != 0,
+        watchdog: flags & 1 << 1 != 0,
+        software: flags & (1 << 2 | 1 << 3) != 0,
+        supply: flags == 0,
+        remembers: cortex::remembers(),
+    })
 }
 
 /// A stretch of the flash.
@@ -163,6 +179,19 @@ impl Flash for Memory {
     }
 }
 
+/// This chip has no supply for a battery.
+pub enum NoClock {}
+
+impl BackupClock for NoClock {
+    fn told(&mut self) -> Option<Told> {
+        match *self {}
+    }
+
+    fn tell(&mut self, _: u64) {
+        match *self {}
+    }
+}
+
 /// An output pin.
 pub struct Output(usize);
 
@@ -185,6 +214,8 @@ impl OutputPin for Output {
 impl Board for Chip {
     type Flash = Memory;
     type Pin = Output;
+    type Clock = NoClock;
+    type Spi = NoSpi;
 
     const BOARD: u8 = 2;
     const LIST_PAGES: usize = 9;
@@ -211,6 +242,18 @@ impl Board for Chip {
         UART0.at(0x500).change(0xF, 4);
         UART0.at(0x000).write(1);
         UART0.at(0x008).write(1);
+    }
+
+    fn near_field(&mut self) -> Option<NoSpi> {
+        None
+    }
+
+    fn backup_clock(&mut self) -> Option<NoClock> {
+        None
+    }
+
+    fn start_cause(&self) -> StartCause {
+        self.cause
     }
 
     fn now(&mut self) -> UptimeMs {

@@ -21,6 +21,22 @@ impl Register {
         unsafe { write_volatile(self.0 as *mut u32, value) }
     }
 
+    /// Reads a byte: of a data register, where the width of the access says how much is taken.
+    #[cfg(feature = "near-field")]
+    #[allow(unsafe_code, reason = "as above, in one byte")]
+    pub fn read_byte(self) -> u8 {
+        // SAFETY: as above.
+        unsafe { read_volatile(self.0 as *const u8) }
+    }
+
+    /// Writes a byte, to a data register too.
+    #[cfg(feature = "near-field")]
+    #[allow(unsafe_code, reason = "as above, in one byte")]
+    pub fn write_byte(self, value: u8) {
+        // SAFETY: as above.
+        unsafe { write_volatile(self.0 as *mut u8, value) }
+    }
+
     /// Clears some bits, then sets some.
     pub fn change(self, clear: u32, set: u32) {
         self.write(self.read() & !clear | set);

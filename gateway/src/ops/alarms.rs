@@ -34,6 +34,7 @@ pub enum Kind {
     ReaderForged,
     ReaderTamper,
     ReaderUpdate,
+    ReaderHung,
     PunchesLost,
     BrokerDown,
     TerminalOffline,

@@ -12,4 +12,4 @@ pub mod page;
 pub mod rules;
 
 /// Goes up whenever the same punch could get another verdict.
-pub const RULE_VERSION: u16 = 1;
+pub const RULE_VERSION: u16 = 2;

@@ -172,6 +172,8 @@ fn is_clock_suspect(punch: &Punch, rules: &Verify, now: UnixMs) -> bool {
                 || is_implausible(punch.time, punch.received_at)
         }
         TimeSource::Terminal => now < EARLIEST_TRUSTED || is_implausible(punch.time, now),
+        // A reader's earlier boot that nobody heard can be dated badly or not at all: a guess is no work-day.
+        TimeSource::Uptime { uncertainty_ms } if u128::from(uncertainty_ms) > rules.clock_suspect.as_millis() => true,
         TimeSource::Uptime { .. } | TimeSource::Gateway => {
             !received_in_time || is_implausible(punch.time, punch.received_at)
         }

@@ -229,6 +229,16 @@ fn a_terminals_skew_says_nothing_about_a_time_that_the_gateway_gave() {
     }
 }
 
+#[test]
+fn a_punch_that_a_reader_cannot_date_closely_is_held_as_suspect() {
+    let verdict = |uncertainty_ms| {
+        Case::with(|case| case.punch.time_source = TimeSource::Uptime { uncertainty_ms }).judge().verdict
+    };
+    assert_eq!(verdict(60_000), Verdict::Verified);
+    assert_eq!(verdict(60_001), Verdict::Held(HeldReason::ClockSuspect));
+    assert_eq!(verdict(u32::MAX), Verdict::Held(HeldReason::ClockSuspect), "it cannot be dated at all");
+}
+
 /// Previous punch as (time before this one, direction), and what an alternating terminal makes of it.
 #[test]
 fn an_alternating_terminal_takes_turns_within_the_work_day() {

@@ -13,7 +13,7 @@ use gateway::punch::{
 use gateway::terminals::line::reader::{Command, Controller, Event, Listed, Moment, Origin, Progress, Stationed};
 use harness::faults::Faults;
 use harness::reader::WireFaults;
-use protocol::{Address, Badge, Damage, Key, Seq, Signal, UptimeMs};
+use protocol::{Address, Badge, Damage, Key, Seq, Signal, StartCause, UptimeMs};
 
 use super::program::Program;
 
@@ -77,6 +77,8 @@ pub struct Site {
     pub listed: Vec<(usize, Listed)>,
     pub recorded: Vec<Vec<u8>>,
     pub next_badge: u32,
+    /// Why readers have started, as they told.
+    pub starts: Vec<(usize, StartCause)>,
 }
 
 impl Gate {
@@ -151,6 +153,7 @@ impl Site {
             listed: Vec::new(),
             recorded: Vec::new(),
             next_badge: 0x1000,
+            starts: Vec::new(),
         };
         site.controller = site.new_controller();
         site
@@ -240,7 +243,7 @@ impl Site {
             while let Some(show) = reader.poll_show() {
                 match show {
                     Show::Punch { seq, signal } => gate.signals.push((gate.numbers[&seq], signal)),
-                    Show::NotKept | Show::Kept { .. } => {}
+                    Show::Kept | Show::NotKept => {}
                     Show::Open { .. } => gate.opened += 1,
                 }
             }
@@ -263,6 +266,7 @@ impl Site {
             }
             Event::Updating(progress) => self.progress.push(progress),
             Event::Listed(listed) => self.listed.push((station, listed)),
+            Event::Started { cause } => self.starts.push((station, cause)),
             Event::Greeted { .. } | Event::Status(_) | Event::Calm => {}
         }
     }

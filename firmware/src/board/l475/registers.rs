@@ -4,6 +4,13 @@ use crate::register::{Block, Register};
 
 /// Reset and clock control.
 pub const RCC: Block = Block::new(0x4002_1000);
+/// Power control.
+pub const PWR: Block = Block::new(0x4000_7000);
+/// Calendar, kept by a battery.
+pub const RTC: Block = Block::new(0x4000_2800);
+/// The 13.56 MHz module.
+#[cfg(feature = "near-field")]
+pub const SPI1: Block = Block::new(0x4001_3000);
 /// Flash controller.
 pub const FLASH: Block = Block::new(0x4002_2000);
 /// Port A.

@@ -141,6 +141,7 @@ impl Language {
             Kind::ReaderForged => self.pick("读卡器数据疑被伪造", "Forged reader frames"),
             Kind::ReaderUpdate => self.pick("读卡器程序未更新", "Reader not updated"),
             Kind::ReaderTamper => self.pick("读卡器被拆动", "Reader tampered with"),
+            Kind::ReaderHung => self.pick("读卡器死机重启", "Reader hung"),
             Kind::PunchesLost => self.pick("打卡记录丢失", "Punches lost"),
             Kind::BrokerDown => self.pick("消息服务断开", "Broker down"),
             Kind::TerminalOffline => self.pick("设备离线", "Terminal offline"),

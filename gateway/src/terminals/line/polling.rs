@@ -157,6 +157,7 @@ impl Polling {
             Event::Silent => self.report.silent(self.controller.origin(station)),
             Event::Heard => self.report.heard(self.controller.origin(station)),
             Event::Status(status) => self.report.status(self.controller.origin(station), &status),
+            Event::Started { cause } => self.report.started(self.controller.origin(station), cause),
             Event::Attacked { frames } => self.report.attacked(self.controller.origin(station), frames),
             Event::Listed(listed) => self.report.listed(self.controller.origin(station), listed),
             Event::Updating(progress) => self.report.updating(self.controller.origin(station), &progress),

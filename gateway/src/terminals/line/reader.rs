@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use protocol::{Address, BootId, Damage, Decoder, Key, MAX_WIRE, Refusal, Status, Wire};
+use protocol::{Address, BootId, Damage, Decoder, Key, MAX_WIRE, Refusal, StartCause, Status, Wire};
 
 pub use super::dating::Moment;
 pub use super::listing::{List, Listed};
@@ -66,6 +66,8 @@ pub enum Event {
     Heard,
     /// Its health.
     Status(Status),
+    /// Why its present boot began.
+    Started { cause: StartCause },
     /// Forged or replayed frames, in either direction; `frames` since the start.
     Attacked { frames: u64 },
     /// No more of them for a while.
@@ -85,6 +87,9 @@ pub struct Controller {
     reply_timeout: Duration,
     /// Whose turn it is after the present one.
     turn: usize,
+    /// Who is to be asked for time or health now, and whether somebody may in this turn.
+    house: Option<usize>,
+    may_keep_house: bool,
     open: Option<Open>,
     transmit: Option<Wire>,
     events: VecDeque<(usize, Event)>,
@@ -111,6 +116,8 @@ impl Controller {
             decoder: Decoder::new(),
             reply_timeout: wire_time + TURNAROUND,
             turn: 0,
+            house: None,
+            may_keep_house: true,
             open: None,
             transmit: None,
             events: VecDeque::new(),
@@ -156,11 +163,24 @@ impl Controller {
         let due: Vec<usize> = in_turn.filter(|index| self.stations[*index].due() <= now.instant).collect();
         let urgent = due.iter().find(|index| self.stations[**index].is_urgent());
         let Some(station) = urgent.or(due.first()).copied() else { return };
-        if urgent.is_none() {
-            self.turn = (station + 1) % count;
+        let is_in_turn = urgent.is_none();
+        let keeps_house = is_in_turn && self.house.take_if(|house| *house == station).is_some();
+        self.transmit = self.stations[station].ask(now, keeps_house);
+        if is_in_turn {
+            self.turn_after(station, keeps_house, now.instant);
         }
-        self.transmit = self.stations[station].ask(now);
         self.open = Some(Open { station, sent: now.instant, deadline: now.instant + self.reply_timeout });
+    }
+
+    /// Time and health are asked right after a reader's punches and of one reader per turn: in the place of a question
+    /// for punches, or of all readers at once, a swipe would wait for them.
+    fn turn_after(&mut self, station: usize, kept_house: bool, now: Instant) {
+        if !kept_house && self.may_keep_house && self.stations[station].is_house_due(now) {
+            (self.house, self.may_keep_house, self.turn) = (Some(station), false, station);
+            return;
+        }
+        self.turn = (station + 1) % self.stations.len();
+        self.may_keep_house |= self.turn <= station;
     }
 
     /// Bytes for the line.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::{BootId, Status};
+use protocol::{BootId, StartCause, Status};
 
 use super::listing::Listed;
 use super::origin::Origin;
@@ -109,6 +109,30 @@ impl Report {
         }
         self.online(origin, true);
         self.ops.board.edit_terminal(&origin.serial, |board| board.health.extend(health(status)));
+    }
+
+    /// A watchdog that fired is an alarm until the reader starts for another reason: the program hung.
+    pub(super) fn started(&self, origin: &Origin, cause: StartCause) {
+        let subject = origin.terminal.as_str();
+        if cause == StartCause::Watchdog {
+            let text = format!(
+                "reader {subject} hung and was started again by its watchdog; it has lost nothing; when that repeats, exchange it"
+            );
+            self.ops.alarms.raise(Severity::Warning, Kind::ReaderHung, subject, text);
+        } else {
+            self.ops.alarms.clear(Kind::ReaderHung, subject);
+        }
+        let cause = match cause {
+            StartCause::Unknown => "unknown",
+            StartCause::PowerOn => "power on",
+            StartCause::BrownOut => "brown-out",
+            StartCause::Watchdog => "watchdog",
+            StartCause::Pin => "reset pin",
+            StartCause::Software => "software",
+        };
+        self.ops.board.edit_terminal(&origin.serial, |status| {
+            status.health.insert("started by".to_owned(), cause.to_owned());
+        });
     }
 
     pub(super) fn attacked(&self, origin: &Origin, frames: u64) {

@@ -49,6 +49,8 @@ pub(super) struct Station {
     collect_at: Instant,
     status_at: Instant,
     time_at: Instant,
+    /// Why the reader has started is not known yet.
+    start_due: bool,
     heard_at: Instant,
     failures: u32,
     silent: bool,
@@ -60,6 +62,7 @@ enum Asking {
     Hello,
     Collect,
     Status,
+    Start,
     Time,
     Signal(Seq),
     Command,
@@ -90,6 +93,7 @@ impl Station {
             collect_at: now,
             status_at: now,
             time_at: now,
+            start_due: true,
             heard_at: now,
             failures: 0,
             silent: false,
@@ -130,19 +134,19 @@ impl Station {
         self.commit_due || self.feedback.next().is_some() || !self.commands.is_empty()
     }
 
-    /// The next question to this reader.
-    pub(super) fn ask(&mut self, now: Moment) -> Option<Wire> {
+    /// The next question to this reader; `keeps_house` lets it be about time, health or its start.
+    pub(super) fn ask(&mut self, now: Moment, keeps_house: bool) -> Option<Wire> {
         let Some(boot) = self.end.boot() else {
             self.asking = Asking::Hello;
             return self.end.hello();
         };
-        let (asking, request) = self.choose(boot, now);
+        let (asking, request) = self.choose(boot, now, keeps_house);
         self.asking = asking;
         self.end.request(&request)
     }
 
     /// Commits first, because somebody waits for the green lamp.
-    fn choose(&mut self, boot: BootId, now: Moment) -> (Asking, Request) {
+    fn choose(&mut self, boot: BootId, now: Moment, keeps_house: bool) -> (Asking, Request) {
         if self.commit_due {
             return (Asking::Collect, self.cursor.request());
         }
@@ -152,12 +156,17 @@ impl Station {
         if let Some(request) = self.commands.request(boot, &self.dating, now) {
             return (Asking::Command, request);
         }
-        let time_due = self.time_at <= now.instant;
-        if let Some(request) = set_time(boot, &self.dating, now).filter(|_| time_due) {
-            return (Asking::Time, request);
-        }
-        if self.status_at <= now.instant || self.cursor.is_storing() {
-            return (Asking::Status, Request::Status);
+        if keeps_house || self.cursor.is_storing() {
+            let time_due = self.time_at <= now.instant;
+            if let Some(request) = set_time(boot, &self.dating, now).filter(|_| time_due) {
+                return (Asking::Time, request);
+            }
+            if keeps_house && self.start_due {
+                return (Asking::Start, Request::Start);
+            }
+            if self.status_at <= now.instant || self.cursor.is_storing() {
+                return (Asking::Status, Request::Status);
+            }
         }
         self.choose_spare(now.instant).unwrap_or_else(|| (Asking::Collect, self.cursor.request()))
     }
@@ -170,6 +179,12 @@ impl Station {
         let update = self.update.as_mut().and_then(|update| update.request(now));
         let list = || self.listing.request(now).map(|request| (Asking::List, request));
         update.map(|request| (Asking::Update, request)).or_else(list)
+    }
+
+    /// Whether time, health or the cause of its start are due at a reader that answers.
+    pub(super) fn is_house_due(&self, now: Instant) -> bool {
+        let is_due = self.start_due || self.time_at.min(self.status_at) <= now;
+        is_due && self.end.boot().is_some() && self.failures == 0
     }
 
     /// Takes a frame from this reader; `None` when it is not the answer to the open question.
@@ -213,6 +228,10 @@ impl Station {
             Answer::List { held, staging } => {
                 events.extend(self.listing.handle_held(held, Some(staging), now.instant).map(Event::Listed));
             }
+            Answer::Start(cause) => {
+                self.start_due = false;
+                events.push(Event::Started { cause });
+            }
         }
         Some(events)
     }
@@ -222,6 +241,7 @@ impl Station {
         self.listing.begin(now.instant);
         let mut events = vec![Event::Greeted { boot }];
         if self.boot.replace(boot) != Some(boot) {
+            self.start_due = true;
             events.extend(self.commands.rebooted().into_iter().map(Event::from));
             self.update.iter_mut().for_each(|update| update.handle_start(now.instant));
         }
@@ -261,6 +281,8 @@ impl Station {
         match self.asking {
             Asking::Signal(seq) => self.feedback.shown(seq),
             Asking::Time => self.time_at = now + TIME_INTERVAL,
+            // An older reader does not know the question.
+            Asking::Start => self.start_due = false,
             Asking::Command => return self.commands.answered(outcome).map(Event::from),
             // A reader that does not understand these cannot be served; the pace of asking stays.
             Asking::Collect => self.collect_at = now + STORE_RETRY,
