@@ -106,12 +106,6 @@ fn conversation() -> Vec<(Request, &'static str, Answer, &'static str)> {
             Answer::AllowList { held: Digest([0; 8]) },
             "00071309d1010705010101010101010b9ebd7d29a30db27a7c9c00",
         ),
-        (
-            Request::Start,
-            "00111209d201070ecab48d656e0f2c6959ef00",
-            Answer::Start(StartCause::Watchdog),
-            "00121309d201070803b09053a08d16701c367e00",
-        ),
     ]
 }
 
@@ -207,6 +201,12 @@ fn upkeep() -> Vec<(Request, &'static str, Answer, &'static str)> {
             "00521209df01070dc80101080f161d242b323940474e555c636a71787f868d949ba2a9b0b7bec5ccd3dae1e8eff6fd040b121920272e353c434a51585f666d747b828990979ea5acb3bac1c8cfd6dde4ebf2f941070e151c232a31383f464d545b626970777e858c939aa1a8afb6bdc4cbd2d9e0e7eef5fc030a11181f262d343b424950575e656c737a2d8fb6f39979b8e0ec1900",
             Answer::List { held: Digest([0; 8]), staging: Staging::Nothing },
             "00071309df01070701010101010101010bda4514091875ed3eac9d00",
+        ),
+        (
+            Request::Start,
+            "00111209e001070e16d987bf15e0ce64584e00",
+            Answer::Start(StartCause::Watchdog),
+            "00121309e001070803bb9bfcdf243dfb841da400",
         ),
     ]
 }
