@@ -90,7 +90,7 @@ fn joined(left: &Hash, right: &Hash) -> Hash {
 /// many facts one by one, which are 4 MB, to find the root for any of them. One less than what its room grows to.
 const KEPT: usize = (1 << 17) - 1;
 
-/// The hashes of consecutive facts, as a walk meets them. What is far behind is kept as a [`Frontier`], so that a day of
+/// The hashes of consecutive facts, as a walk meets them. What is far behind is kept as a `Frontier`, so that a day of
 /// millions of facts needs no more room than another.
 #[derive(Debug)]
 pub struct Leaves {
