@@ -6,24 +6,18 @@ use harness::timed_line::{Conditions, TimedLine};
 
 use crate::disk::percentile;
 
-const BASE: Conditions = Conditions {
-    baud: 115_200,
-    readers: 8,
-    adapter: Duration::ZERO,
-    commit: Duration::from_millis(5),
-    card: Duration::from_millis(6),
-    pause: Duration::from_millis(1_000),
-};
-
 /// From the last bit of the card to the green lamp.
 pub fn measure(swipes: usize) {
     println!("\nfrom the card to the green lamp, {swipes} swipes at 115 200 baud, in virtual time");
     let conditions = [
-        ("1 reader", Conditions { readers: 1, ..BASE }),
-        ("8 readers", BASE),
-        ("8 readers, USB adapter (1 ms each way)", Conditions { adapter: Duration::from_millis(1), ..BASE }),
-        ("8 readers, disk of 15 ms", Conditions { commit: Duration::from_millis(15), ..BASE }),
-        ("16 readers", Conditions { readers: 16, ..BASE }),
+        ("1 reader", Conditions { readers: 1, ..Conditions::RUSH }),
+        ("8 readers", Conditions::RUSH),
+        (
+            "8 readers, USB adapter (1 ms each way)",
+            Conditions { adapter: Duration::from_millis(1), ..Conditions::RUSH },
+        ),
+        ("8 readers, disk of 15 ms", Conditions { commit: Duration::from_millis(15), ..Conditions::RUSH }),
+        ("16 readers", Conditions { readers: 16, ..Conditions::RUSH }),
     ];
     for (name, conditions) in conditions {
         let waits = TimedLine::new(conditions, 1).waits(swipes);

@@ -6,21 +6,10 @@ use harness::timed_line::{Conditions, TimedLine};
 
 const BAR: Duration = Duration::from_millis(100);
 
-/// Every gate has a swipe every second, which nobody can do; a Wiegand card that ends by silence, a slow disk, and a
-/// serial port of the box itself.
-const RUSH: Conditions = Conditions {
-    baud: 115_200,
-    readers: 8,
-    adapter: Duration::ZERO,
-    commit: Duration::from_millis(5),
-    card: Duration::from_millis(6),
-    pause: Duration::from_millis(1_000),
-};
-
 #[test]
 fn with_eight_readers_on_a_line_nobody_waits_longer_than_100_ms() {
     for seed in 1..=3 {
-        let waits = TimedLine::new(RUSH, seed).waits(1_000);
+        let waits = TimedLine::new(Conditions::RUSH, seed).waits(1_000);
         let [p50, p99, max] = [waits[500], waits[990], waits[999]];
         println!("seed {seed}: p50 {p50:?}, p99 {p99:?}, max {max:?}");
         assert!(max <= BAR, "seed {seed}: {max:?}");

@@ -28,18 +28,7 @@ fn every_badge_is_stored_once_or_inside_a_gap_whatever_happens_to_line_readers_a
         site.wire.lost = 0.15;
         site.store_fails = 0.05;
         for _ in 0..120_000 {
-            site.step();
-            if site.faults.happens(0.004) {
-                let gate = site.faults.pick(0..4) as usize;
-                site.swipe(gate);
-            }
-            if site.faults.happens(0.000_3) {
-                let gate = site.faults.pick(0..4) as usize;
-                site.reset(gate);
-            }
-            if site.faults.happens(0.000_1) {
-                site.restart_gateway();
-            }
+            site.rough_step(4);
         }
         site.calm_down();
         site.check();

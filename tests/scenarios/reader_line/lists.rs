@@ -58,18 +58,7 @@ fn a_list_arrives_over_a_bad_wire_cuts_and_restarts_and_costs_no_punch() {
         (site.wire.damaged, site.wire.lost) = (0.15, 0.15);
         let mut first = 0;
         for _ in 0..60_000 {
-            site.step();
-            if site.faults.happens(0.004) {
-                let gate = site.faults.pick(0..2) as usize;
-                site.swipe(gate);
-            }
-            if site.faults.happens(0.000_3) {
-                let gate = site.faults.pick(0..2) as usize;
-                site.reset(gate);
-            }
-            if site.faults.happens(0.000_1) {
-                site.restart_gateway();
-            }
+            site.rough_step(2);
             if site.ms.is_multiple_of(10_000) {
                 first += 50;
             }

@@ -182,6 +182,25 @@ impl Site {
         }
     }
 
+    /// One millisecond in which somebody may swipe, one of the first `cut` readers may lose its power and the gateway may
+    /// start again. Whether a reader did.
+    pub fn rough_step(&mut self, cut: u64) -> bool {
+        self.step();
+        if self.faults.happens(0.004) {
+            let gate = self.faults.pick(0..self.gates.len() as u64) as usize;
+            self.swipe(gate);
+        }
+        let is_cut = self.faults.happens(0.000_3);
+        if is_cut {
+            let gate = self.faults.pick(0..cut) as usize;
+            self.reset(gate);
+        }
+        if self.faults.happens(0.000_1) {
+            self.restart_gateway();
+        }
+        is_cut
+    }
+
     /// One millisecond.
     pub fn step(&mut self) {
         self.ms += 1;
