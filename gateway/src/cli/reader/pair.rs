@@ -1,11 +1,11 @@
 //! `reader pair`: gives a new reader on the bench its address, its key and its line's speed, and says what to write into
 //! the configuration. The key goes over the cable and into its file, and is never shown.
 
-use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use gateway::store::ledger::segment::sync_name;
 use gateway::terminals::line::pairing::{PairError, Pairing, pair};
 use protocol::{Address, Key, Refusal};
 
@@ -53,14 +53,11 @@ pub fn run(words: &Words) -> Result<String, Failure> {
 
 /// On disk before the reader has it: a key that only the reader knows is of no use.
 fn write_key(path: &Path, key: &Key) -> Result<(), Failure> {
-    let text = key.0.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
-        text
-    });
     // The process's umask keeps it from others.
     let written = std::fs::File::create_new(path).and_then(|mut file| {
-        writeln!(file, "{text}")?;
-        file.sync_all()
+        writeln!(file, "{}", hex::encode(key.0))?;
+        file.sync_all()?;
+        sync_name(path)
     });
     written.map_err(|error| {
         Failure::new(of_io(&error, Exit::CannotCreate), format!("{} cannot be created: {error}", path.display()))
