@@ -1,7 +1,7 @@
 //! The controller: the gateway's end of a line with our own readers.
 //!
-//! Asks one reader at a time, in turn, those first at which somebody waits for a signal; a silent one is asked less and
-//! less often. What a reader answers becomes facts for the store; the reader is told to release them only after the
+//! Asks one reader at a time: those first at which somebody waits for a signal, then who was asked longest ago; a silent
+//! one is asked less and less often. What a reader answers becomes facts for the store; the reader is told to release them only after the
 //! owner said [`Controller::commit`]. Does no I/O, keeps no clock, rolls no dice; knows nothing about ports.
 
 use std::collections::VecDeque;
@@ -85,11 +85,11 @@ pub struct Controller {
     stations: Vec<Station>,
     decoder: Decoder,
     reply_timeout: Duration,
-    /// Whose turn it is after the present one.
-    turn: usize,
-    /// Who is to be asked for time or health now, and whether somebody may in this turn.
+    /// The stations; first who was asked longest ago.
+    order: VecDeque<usize>,
+    /// Who is to be asked for time or health now, and after how many questions for punches somebody may be.
     house: Option<usize>,
-    may_keep_house: bool,
+    until_house: usize,
     open: Option<Open>,
     transmit: Option<Wire>,
     events: VecDeque<(usize, Event)>,
@@ -108,16 +108,16 @@ impl Controller {
     pub fn new(readers: Vec<Stationed>, baud: u32, nonce: u64, now: Instant) -> Controller {
         // The readers' keys differ; their nonces are kept apart nevertheless.
         let nonces = (0_u64..).map(|index| nonce.wrapping_add(index << 32));
-        let stations =
+        let stations: Vec<Station> =
             readers.into_iter().zip(nonces).map(|(reader, nonce)| Station::new(reader, nonce, now)).collect();
         let wire_time = Duration::from_secs(2 * MAX_WIRE as u64 * BITS_PER_BYTE) / baud.max(1);
         Controller {
+            order: (0..stations.len()).collect(),
             stations,
             decoder: Decoder::new(),
             reply_timeout: wire_time + TURNAROUND,
-            turn: 0,
             house: None,
-            may_keep_house: true,
+            until_house: 0,
             open: None,
             transmit: None,
             events: VecDeque::new(),
@@ -158,29 +158,28 @@ impl Controller {
     }
 
     fn ask_next(&mut self, now: Moment) {
-        let count = self.stations.len();
-        let in_turn = (0..count).map(|step| (self.turn + step) % count);
-        let due: Vec<usize> = in_turn.filter(|index| self.stations[*index].due() <= now.instant).collect();
-        let urgent = due.iter().find(|index| self.stations[**index].is_urgent());
-        let Some(station) = urgent.or(due.first()).copied() else { return };
-        let is_in_turn = urgent.is_none();
-        let keeps_house = is_in_turn && self.house.take_if(|house| *house == station).is_some();
+        let due: Vec<usize> =
+            self.order.iter().copied().filter(|index| self.stations[*index].due() <= now.instant).collect();
+        let urgent = due.iter().copied().find(|index| self.stations[*index].is_urgent());
+        let house = self.house.filter(|house| due.contains(house));
+        let Some(station) = urgent.or(house).or(due.first().copied()) else { return };
+        let keeps_house = urgent.is_none() && self.house.take_if(|house| *house == station).is_some();
         self.transmit = self.stations[station].ask(now, keeps_house);
-        if is_in_turn {
-            self.turn_after(station, keeps_house, now.instant);
+        if urgent.is_none() && !keeps_house {
+            self.plan_house(station, now.instant);
         }
+        self.order.retain(|index| *index != station);
+        self.order.push_back(station);
         self.open = Some(Open { station, sent: now.instant, deadline: now.instant + self.reply_timeout });
     }
 
-    /// Time and health are asked right after a reader's punches and of one reader per turn: in the place of a question
-    /// for punches, or of all readers at once, a swipe would wait for them.
-    fn turn_after(&mut self, station: usize, kept_house: bool, now: Instant) {
-        if !kept_house && self.may_keep_house && self.stations[station].is_house_due(now) {
-            (self.house, self.may_keep_house, self.turn) = (Some(station), false, station);
-            return;
+    /// Time and health are asked right after a reader's punches and of one reader while all are asked for punches: in the
+    /// place of a question for punches, or of all readers at once, a swipe would wait for them.
+    fn plan_house(&mut self, station: usize, now: Instant) {
+        self.until_house = self.until_house.saturating_sub(1);
+        if self.until_house == 0 && self.house.is_none() && self.stations[station].is_house_due(now) {
+            (self.house, self.until_house) = (Some(station), self.stations.len());
         }
-        self.turn = (station + 1) % self.stations.len();
-        self.may_keep_house |= self.turn <= station;
     }
 
     /// Bytes for the line.
