@@ -3,8 +3,8 @@
 use heapless::{Deque, Vec};
 use protocol::image::Piece;
 use protocol::{
-    Address, Answer, Badge, Digest, Key, NotUnderstood, Pairing, Punch, ReaderEnd, Refusal, Request, RequestId, Seq,
-    Signal, StartCause, Status, UptimeMs, Wire,
+    Address, Answer, Badge, Digest, Key, MAX_PUNCHES, NotUnderstood, Pairing, Punch, ReaderEnd, Refusal, Request,
+    RequestId, Seq, Signal, StartCause, Status, UptimeMs, Wire,
 };
 
 use crate::backup_clock::Told;
@@ -250,6 +250,7 @@ impl<S: Storage> Reader<S> {
             Request::Collect { committed, lost_seen, limit } => {
                 return Some(self.collect(committed, lost_seen, limit, now));
             }
+            Request::Next => return Some(self.next(now)),
             Request::Status => return Some(Answer::Status(self.status(now))),
             Request::Signal { seq, signal } => {
                 self.signal(seq, signal, now);
@@ -276,7 +277,19 @@ impl<S: Storage> Reader<S> {
             self.signal(Seq(seq), Signal::Stored, now);
         }
         self.journal.commit_lost(lost_seen);
-        let Batch { first, punches } = self.journal.oldest(usize::from(limit));
+        self.punches(usize::from(limit), now)
+    }
+
+    fn next(&mut self, now: UptimeMs) -> Answer {
+        let standing = self.journal.standing();
+        if self.journal.fill() == 0 && standing.lost == standing.lost_seen {
+            return Answer::Nothing;
+        }
+        self.punches(MAX_PUNCHES, now)
+    }
+
+    fn punches(&mut self, limit: usize, now: UptimeMs) -> Answer {
+        let Batch { first, punches } = self.journal.oldest(limit);
         let standing = self.journal.standing();
         Answer::Punches {
             now,

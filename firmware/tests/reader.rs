@@ -70,6 +70,23 @@ fn a_full_journal_refuses_counts_and_keeps_what_it_has() {
 }
 
 #[test]
+fn nothing_comes_next_until_there_is_a_punch_or_a_loss_and_asking_releases_nothing() {
+    let mut desk = Desk::<1>::new();
+    assert_eq!(desk.ask(Request::Next), Answer::Nothing);
+    desk.swipe(1);
+    assert_eq!(desk.badges(Request::Next), [1]);
+    assert_eq!(desk.badges(Request::Next), [1]);
+    assert_eq!(desk.swipe(2), None);
+
+    let Answer::Punches { released, lost, lost_seen, .. } = desk.ask(desk_collect(1)) else { panic!("no punches") };
+    assert_eq!((released, lost, lost_seen), (Seq(1), 1, 0));
+    let Answer::Punches { lost, punches, .. } = desk.ask(Request::Next) else { panic!("the loss is not told") };
+    assert_eq!((lost, punches.len()), (1, 0));
+    desk.ask(Request::Collect { committed: Seq(1), lost_seen: 1, limit: 6 });
+    assert_eq!(desk.ask(Request::Next), Answer::Nothing);
+}
+
+#[test]
 fn a_commit_of_numbers_never_given_releases_nothing() {
     let mut desk = Desk::<4>::new();
     desk.swipe(1);

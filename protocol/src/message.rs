@@ -167,6 +167,9 @@ pub enum Request {
     },
     /// "Why did you start?" Answered by [`Answer::Start`].
     Start,
+    /// "What comes after what I last said is durable?" Changes nothing. Answered by [`Answer::Nothing`] when there is no
+    /// punch and no loss, else by [`Answer::Punches`]. The shortest exchange there is, because it is the most frequent.
+    Next,
 }
 
 /// What a reader is told about itself, once.
@@ -329,4 +332,7 @@ pub enum Answer {
     },
     /// To the question why it started.
     Start(StartCause),
+    /// To the question what comes next: the journal holds nothing that is not released, and the gateway has recorded
+    /// every loss.
+    Nothing,
 }

@@ -31,6 +31,7 @@ fn request() -> impl Strategy<Value = Request> {
         }),
         Just(Request::Status),
         Just(Request::Start),
+        Just(Request::Next),
         (any::<u32>(), signal).prop_map(|(seq, signal)| Request::Signal { seq: Seq(seq), signal }),
         (any::<u64>(), any::<u16>(), any::<u64>()).prop_map(|(order, pulse_ms, not_after)| Request::Open {
             order,

@@ -87,6 +87,7 @@ fn requests() -> Vec<Request> {
         Request::SetTime { unix_ms: 1_772_406_065_123, at: UptimeMs(90_500) },
         Request::AllowList { digest: Digest([9; 8]) },
         Request::Start,
+        Request::Next,
     ]
 }
 
@@ -108,6 +109,7 @@ fn answers() -> Vec<Answer> {
         Answer::Welcome { nonce: 5, last_request: RequestId(9), status },
         Answer::Refused(Refusal::Expired),
         Answer::Start(StartCause::Watchdog),
+        Answer::Nothing,
     ]
 }
 

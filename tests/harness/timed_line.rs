@@ -219,20 +219,23 @@ impl TimedLine {
     }
 
     fn hear(&mut self, frame: &[u8]) {
-        let (uptime, shown_at) = (self.uptime(), self.after(THINK + COMMIT));
+        let uptime = self.uptime();
         let mut answers = Vec::new();
         for gate in &mut self.gates {
+            let fill = gate.reader.status(uptime).journal_fill;
             frame.iter().for_each(|byte| gate.reader.handle_line_byte(*byte, uptime));
-            answers.extend(gate.reader.poll_transmit());
+            let commits = gate.reader.status(uptime).journal_fill < fill;
+            let done = THINK + if commits { COMMIT } else { Duration::ZERO };
+            let shown_at = self.now + done.as_micros() as u64;
+            answers.extend(gate.reader.poll_transmit().map(|answer| (answer, done)));
             while let Some(show) = gate.reader.poll_show() {
                 let Show::Punch { seq, signal: Signal::Stored } = show else { continue };
                 let Some(swiped) = gate.swiped.remove(&seq) else { continue };
                 self.waits.push(Duration::from_micros(shown_at - swiped));
             }
         }
-        for answer in answers {
-            let arrives =
-                self.after(THINK + COMMIT + bytes(answer.len(), self.conditions.baud) + self.conditions.adapter);
+        for (answer, done) in answers {
+            let arrives = self.after(done + bytes(answer.len(), self.conditions.baud) + self.conditions.adapter);
             self.schedule(arrives, Happening::AtGateway(answer.to_vec()));
         }
     }

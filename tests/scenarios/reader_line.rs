@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
+mod asked;
 mod lists;
 mod program;
 mod site;
@@ -65,7 +66,8 @@ fn a_reader_with_its_journal_gone_is_a_gap() {
     let gate = &mut site.gates[0];
     gate.reader = Some(gate.start(RamStorage::new()));
     gate.started = site.ms;
-    site.run(1_000);
+    // Its clock tells, in the next report of its health at the latest.
+    site.run(11_000);
     let kinds: Vec<GapKind> = site.gaps.iter().map(|gap| gap.kind).collect();
     assert_eq!(kinds, [GapKind::JournalLost]);
     // It goes on with the numbers of the new journal.

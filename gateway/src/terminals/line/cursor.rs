@@ -21,6 +21,8 @@ pub(super) struct Cursor {
     /// Durable through here; zero until something was committed in this session or the reader told its own watermark.
     durable: Seq,
     lost_recorded: u32,
+    /// The reader's last answer agreed with both.
+    agrees: bool,
     /// The highest number and count of drops ever collected from this journal.
     known: (Seq, u32),
     session: u64,
@@ -59,9 +61,9 @@ pub(super) struct Batch {
 impl Cursor {
     pub(super) fn new(origin: Origin) -> Cursor {
         let known = (Seq(0), 0);
-        let (boot, durable, lost_recorded) = (BootId(0), Seq(0), 0);
+        let (boot, durable, lost_recorded, agrees) = (BootId(0), Seq(0), 0, false);
         let (session, batches, gaps) = (0, 0, Vec::new());
-        Cursor { origin, boot, durable, lost_recorded, known, session, storing: None, batches, gaps }
+        Cursor { origin, boot, durable, lost_recorded, agrees, known, session, storing: None, batches, gaps }
     }
 
     pub(super) fn origin(&self) -> &Origin {
@@ -77,12 +79,17 @@ impl Cursor {
         Request::Collect { committed: self.durable, lost_seen: self.lost_recorded, limit: MAX_PUNCHES as u8 }
     }
 
+    /// Whether the reader need not be told the watermark, and no gap waits here for its answer.
+    pub(super) fn is_told(&self) -> bool {
+        self.agrees && self.gaps.is_empty()
+    }
+
     /// A session begins. A clock that was set back within a boot (`rewound`) and numbers that go backwards say that the
     /// journal is another one; tells whether it is.
     pub(super) fn greeted(&mut self, boot: BootId, status: &Status, rewound: bool, at: UnixMs) -> bool {
         let before = std::mem::replace(&mut self.boot, boot);
         self.session += 1;
-        (self.durable, self.lost_recorded) = (Seq(0), 0);
+        (self.durable, self.lost_recorded, self.agrees) = (Seq(0), 0, false);
         let (seq, lost) = self.known;
         if !rewound && boot >= before && status.next > seq && status.lost >= lost {
             return false;
@@ -98,6 +105,7 @@ impl Cursor {
 
     /// Facts from an answer, if there are any and none are with the store.
     pub(super) fn collect(&mut self, collected: &Collected<'_>, dating: &Dating, now: Moment) -> Option<Batch> {
+        self.agrees = collected.released >= self.durable && collected.lost_seen >= self.lost_recorded;
         if self.storing.is_some() {
             return None;
         }
@@ -182,6 +190,7 @@ impl Cursor {
         }
         self.durable = self.durable.max(storing.through);
         self.lost_recorded = self.lost_recorded.max(storing.lost);
+        self.agrees = false;
         true
     }
 

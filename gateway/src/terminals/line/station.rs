@@ -51,6 +51,8 @@ pub(super) struct Station {
     time_at: Instant,
     /// Why the reader has started is not known yet.
     start_due: bool,
+    /// Does not know [`Request::Next`].
+    is_older: bool,
     heard_at: Instant,
     failures: u32,
     silent: bool,
@@ -61,6 +63,7 @@ pub(super) struct Station {
 enum Asking {
     Hello,
     Collect,
+    Next,
     Status,
     Start,
     Time,
@@ -94,6 +97,7 @@ impl Station {
             status_at: now,
             time_at: now,
             start_due: true,
+            is_older: false,
             heard_at: now,
             failures: 0,
             silent: false,
@@ -168,7 +172,15 @@ impl Station {
                 return (Asking::Status, Request::Status);
             }
         }
-        self.choose_spare(now.instant).unwrap_or_else(|| (Asking::Collect, self.cursor.request()))
+        self.choose_spare(now.instant).unwrap_or_else(|| self.choose_collect())
+    }
+
+    /// Long is the question for what comes next only when it says what was not said before.
+    fn choose_collect(&self) -> (Asking, Request) {
+        if self.is_older || !self.cursor.is_told() {
+            return (Asking::Collect, self.cursor.request());
+        }
+        (Asking::Next, Request::Next)
     }
 
     /// What has every other turn, so that swipes do not wait for it.
@@ -212,6 +224,7 @@ impl Station {
                 let collected = Collected { released, first, lost, lost_seen, punches: &punches };
                 events.extend(self.collected(&collected, now));
             }
+            Answer::Nothing => self.collect_at = now.instant + POLL_INTERVAL,
             Answer::Status(status) => {
                 self.suspicion.told(status.damage, now.instant);
                 self.handle_status(boot, status, sent, now, &mut events);
@@ -241,7 +254,7 @@ impl Station {
         self.listing.begin(now.instant);
         let mut events = vec![Event::Greeted { boot }];
         if self.boot.replace(boot) != Some(boot) {
-            self.start_due = true;
+            (self.start_due, self.is_older) = (true, false);
             events.extend(self.commands.rebooted().into_iter().map(Event::from));
             self.update.iter_mut().for_each(|update| update.handle_start(now.instant));
         }
@@ -284,6 +297,7 @@ impl Station {
             // An older reader does not know the question.
             Asking::Start => self.start_due = false,
             Asking::Command => return self.commands.answered(outcome).map(Event::from),
+            Asking::Next => self.is_older = true,
             // A reader that does not understand these cannot be served; the pace of asking stays.
             Asking::Collect => self.collect_at = now + STORE_RETRY,
             Asking::Status => self.status_at = now + STATUS_INTERVAL,
