@@ -44,16 +44,15 @@ pub struct Opened {
     pub verify_ms: f64,
 }
 
-/// Fills a store below `dir` step by step.
-pub async fn measure(dir: &Path, sizes: &[u64]) -> Outcome<Vec<Size>> {
-    let mut measured = Vec::new();
+/// Fills a store below `dir` step by step, and shows each as soon as it is measured.
+pub async fn measure(dir: &Path, sizes: &[u64], show: impl Fn(Size)) -> Outcome<()> {
     let mut there = 0;
     for &punches in sizes {
         let before = Spent::now()?;
         fill(dir, there, punches).await?;
         let after = Spent::now()?;
         let added = punches - there;
-        measured.push(Size {
+        show(Size {
             punches,
             written_per_punch: (after.written - before.written) / added.max(1),
             cpu_per_punch: Duration::from_nanos(
@@ -63,7 +62,7 @@ pub async fn measure(dir: &Path, sizes: &[u64]) -> Outcome<Vec<Size>> {
         });
         there = punches;
     }
-    Ok(measured)
+    Ok(())
 }
 
 /// Punches, verdicts, and receipts of a platform for all of them.

@@ -21,6 +21,7 @@ const BETWEEN_PUNCHES_MS: i64 = 61_000;
 /// Which punches to push, and where to.
 #[derive(Clone)]
 pub struct Load {
+    pub to: Receiver,
     pub address: SocketAddr,
     /// Serial numbers of the terminals.
     pub serials: Vec<String>,
@@ -31,6 +32,15 @@ pub struct Load {
     /// Each terminal pushes one record in this time, all at the same moment or one after the other; without it the next as
     /// soon as it may.
     pub pace: Option<Pace>,
+}
+
+/// Who takes the records, and what counts as the acknowledgement.
+#[derive(Clone, Copy)]
+pub enum Receiver {
+    /// The gateway: its PushAck, after the commit.
+    Gateway,
+    /// A broker that keeps nothing, as the peer that is as fast as MQTT can be: its PUBACK.
+    Broker,
 }
 
 /// When a terminal pushes its next record.
@@ -75,7 +85,10 @@ impl Load {
                     let share = pace.every * index as u32 / load.serials.len() as u32;
                     (pace.every, if pace.at_once { Duration::ZERO } else { share })
                 });
-                terminal.push_all(pace).await
+                match load.to {
+                    Receiver::Gateway => terminal.push_all(pace).await,
+                    Receiver::Broker => terminal.publish_all(load.records_per_terminal, pace).await,
+                }
             });
         }
         start.wait().await;
@@ -144,6 +157,28 @@ impl Terminal {
                     tokio::time::sleep_until(next.into()).await;
                 }
             }
+        }
+        latencies
+    }
+
+    /// The first record again and again. Gives the time from each publication to its PUBACK.
+    async fn publish_all(&mut self, records: usize, pace: Option<(Duration, Duration)>) -> Vec<Duration> {
+        let (every, first) = pace.unwrap_or_default();
+        self.logic.handle_link_up(self.clock.now());
+        let record =
+            std::iter::from_fn(|| self.logic.poll_transmit()).find(|outgoing| outgoing.topic.ends_with("/Rec"));
+        let record = record.expect("the terminal has records");
+        let mut latencies = Vec::with_capacity(records);
+        let mut next = self.clock.instant() + first;
+        for _ in 0..records {
+            tokio::time::sleep_until(next.into()).await;
+            let (topic, payload) = (record.topic.clone(), record.payload.clone());
+            let published = self.client.publish(topic, QoS::AtLeastOnce, false, payload).await;
+            published.expect("the connection's other half is in the same struct");
+            let pushed_at = self.clock.instant();
+            while !matches!(self.next_packet().await, Packet::PubAck(_)) {}
+            latencies.push(self.clock.instant() - pushed_at);
+            next += every;
         }
         latencies
     }

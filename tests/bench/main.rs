@@ -15,12 +15,13 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use gateway::clock::Clock;
+use harness::broker::Mosquitto;
 use harness::gateway::{GatewayProcess, Setup, Vitals};
 use harness::platform::{Options as Rules, ReferencePlatform};
 use harness::workers::InventedSite;
 
 use crate::disk::{Outcome, percentile};
-use crate::load::{Load, Pace, Pushed};
+use crate::load::{Load, Pace, Pushed, Receiver};
 
 /// Measures the gateway that is built in the same profile; use --release.
 #[derive(Parser)]
@@ -49,6 +50,8 @@ struct Options {
 enum Part {
     /// The whole gateway: start, memory, from MQTT to the platform's receipt.
     Gateway,
+    /// Of the whole gateway only how long a hundred terminals wait, beside the disk and a broker that keeps nothing.
+    Latency,
     /// Of the whole gateway only the way to the platform: receipts without a rate rule, and a backlog under one.
     Upload,
     /// The store beside the raw disk, sled and SQLite.
@@ -68,6 +71,8 @@ enum Part {
 
 const WORKERS: usize = 200;
 const TEAMS: usize = 10;
+/// At the start of a shift people pass a gate one after the other.
+const SHIFT_PACE: Duration = Duration::from_secs(1);
 /// Idle means: this long after the last punch was judged.
 const SETTLE: Duration = Duration::from_secs(3);
 /// The view writes what it has after this much rest.
@@ -92,6 +97,10 @@ async fn main() -> Outcome<()> {
             history_part(if options.short { 1_000 } else { 1_000_000 }).await
         }
         Some(Part::Gateway) => gateway_part(&options).await,
+        Some(Part::Latency) => {
+            let gateway = empty_gateway(&options).await;
+            latency(&options, &gateway).await
+        }
         Some(Part::Upload) => upload_part(&options).await,
         Some(Part::Durable) => durable_part(&options).await,
         Some(Part::History { up_to }) => history_part(up_to).await,
@@ -106,7 +115,7 @@ async fn main() -> Outcome<()> {
 async fn gateway_part(options: &Options) -> Outcome<()> {
     println!("data in {}", std::env::temp_dir().display());
     let gateway = empty_gateway(options).await;
-    at_once(options, &gateway).await?;
+    latency(options, &gateway).await?;
     slowly(options, &gateway).await;
     let gateway = intake(options, gateway).await?;
     large_gateway(gateway).await;
@@ -149,7 +158,7 @@ async fn history_part(up_to: u64) -> Outcome<()> {
     println!(
         "  punches     written  processor      open  first stored  memory  head-count   a page  an append    verify"
     );
-    for size in history::measure(dir.path(), &sizes).await? {
+    let show = |size: history::Size| {
         let history::Size { punches, written_per_punch, cpu_per_punch, opened } = size;
         println!(
             "  {punches:<10} {written_per_punch:>6} B  {:>9}  {:>5.0} ms  {:>9.0} ms  {:>8}  {:>7.0} µs  {:>5.0} µs  {:>6.0} µs  {:>6.0} ms",
@@ -162,8 +171,8 @@ async fn history_part(up_to: u64) -> Outcome<()> {
             opened.append_us,
             opened.verify_ms,
         );
-    }
-    Ok(())
+    };
+    history::measure(dir.path(), &sizes, show).await
 }
 
 /// Start and memory of a gateway that has nothing to do.
@@ -186,19 +195,34 @@ fn terminals(setup: Setup, options: &Options) -> Setup {
         .fold(setup, |setup, serial| setup.face(&format!("gate-{serial}"), serial, "in"))
 }
 
-/// A shift begins: every terminal has a punch at the same moment, again and again.
-async fn at_once(options: &Options, gateway: &GatewayProcess) -> Outcome<()> {
+/// A shift begins: every terminal has people in front of it, each at its own moment; and the worst that can be, all of
+/// them at the same moment. Beside it the disk, and the same terminals at a broker that keeps nothing.
+async fn latency(options: &Options, gateway: &GatewayProcess) -> Outcome<()> {
     let rounds = if options.short { 3 } else { 30 };
-    let mut load = load(options, gateway, options.terminals * rounds);
-    load.pace = Some(Pace { every: Duration::from_millis(500), at_once: true });
-    load.rounds_before_now += options.punches.div_ceil(WORKERS) + 10;
-    let pushed = load.push().await;
-    let limit = tokio::task::spawn_blocking(|| disk::measure(&std::env::temp_dir(), 4096, 200)).await??;
-    println!("\n{} terminals at once, {rounds} times", options.terminals);
-    report_latencies(&pushed);
-    line("disk: one append + fdatasync", format!("{} (p99 {})", micros(limit.median), micros(limit.p99)));
-    let ratio = percentile(&pushed.latencies, 99).as_secs_f64() / limit.p99.as_secs_f64();
-    line("p99 to the p99 of one fdatasync", format!("{ratio:.2}"));
+    let mut shift = load(options, gateway, options.terminals * rounds);
+    shift.rounds_before_now += options.punches.div_ceil(WORKERS) + 10;
+    let broker = if Mosquitto::is_installed() { Some(Mosquitto::start().await?) } else { None };
+    for at_once in [false, true] {
+        shift.pace = Some(Pace { every: SHIFT_PACE, at_once });
+        shift.rounds_before_now += 2 * rounds * options.terminals / WORKERS + 1;
+        let pushed = shift.clone().push().await;
+        wait_until_judged(gateway).await;
+        let limit = tokio::task::spawn_blocking(|| disk::measure(&std::env::temp_dir(), 4096, 1_000)).await??;
+        let moments = if at_once { "all at the same moment" } else { "each at its own moment" };
+        println!("\n{} terminals, a punch at each every {}, {moments}", options.terminals, seconds(SHIFT_PACE));
+        report_latencies(&pushed);
+        line("disk: one append + fdatasync", format!("median {}, p99 {}", micros(limit.median), micros(limit.p99)));
+        let of = |took: Duration| percentile(&pushed.latencies, 99).as_secs_f64() / took.as_secs_f64();
+        line("p99 to the p99 of one fdatasync", format!("{:.1}", of(limit.p99)));
+        let Some(broker) = &broker else {
+            println!("  mosquitto is not installed: no peer");
+            continue;
+        };
+        let unkept = Load { to: Receiver::Broker, address: broker.address(), ..shift.clone() }.push().await;
+        let at = |percent| micros(percentile(&unkept.latencies, percent));
+        line("mosquitto, keeping nothing", format!("median {}, p99 {}", at(50), at(99)));
+        line("p99 to that and one fdatasync", format!("{:.1}", of(percentile(&unkept.latencies, 99) + limit.p99)));
+    }
     Ok(())
 }
 
@@ -259,6 +283,7 @@ async fn intake(options: &Options, gateway: GatewayProcess) -> Outcome<GatewayPr
 fn load(options: &Options, gateway: &GatewayProcess, punches: usize) -> Load {
     let records_per_terminal = punches.div_ceil(options.terminals);
     Load {
+        to: Receiver::Gateway,
         address: gateway.mqtt_address(),
         serials: load::serials(options.terminals),
         workers: Arc::from(InventedSite::new(WORKERS, TEAMS).workers),

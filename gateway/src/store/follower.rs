@@ -14,7 +14,7 @@ use super::ledger::reader::{Item, Locus, Walk, read_frame};
 use super::ledger::recover::Tail;
 use super::ledger::seal::unseal;
 use super::opening::stamp;
-use super::position::{Chunk, Open};
+use super::position::{Chunk, Open, Retired};
 use super::shared::{Lacking, Shared, Work};
 use super::view::apply::Rules;
 use super::view::engine::{self, Engine, ViewError, history_dir};
@@ -26,12 +26,13 @@ use crate::punch::{Fact, Gap, GapKind, Seq};
 
 /// The view is made durable after this much rest; until then a crash costs a little replay and nothing else.
 const SYNC_AFTER: Duration = Duration::from_secs(1);
-/// What is applied but not written to sled is written after this much rest.
-const WRITE_AFTER: Duration = Duration::from_secs(30);
 /// Of the follower's thread.
 const NICE: i32 = 5;
 const BACK_OFF_MIN: Duration = Duration::from_millis(250);
 const BACK_OFF_MAX: Duration = Duration::from_secs(10);
+/// How long queries may go on to read from a database whose place another has taken.
+const RETIRE_PAUSE: Duration = Duration::from_millis(50);
+const RETIRE_LOOKS: usize = 100;
 /// How many of the newest punches are compared with the ledger at an opening.
 const SPOT_CHECKS: usize = 8;
 
@@ -131,7 +132,7 @@ impl Follower {
         let patience = match (view.is_archiving(), view.engine.is_dirty()) {
             (true, _) => Duration::ZERO,
             (false, true) => SYNC_AFTER,
-            (false, false) => WRITE_AFTER,
+            (false, false) => self.tuning.write_after,
         };
         match self.shared.wait_for_work(view.seen, patience) {
             Work::Follow(limit) => self.follow(limit)?,
@@ -140,6 +141,11 @@ impl Follower {
             Work::Idle => {
                 view.sync(&self.shared)?;
                 view.archive(&self.shared)?;
+                if !view.is_archiving()
+                    && let Some(old) = view.renew(&self.shared, self.tuning.slack_bytes)?
+                {
+                    self.retire(old);
+                }
             }
             Work::Suspect(error) => return Err(error),
             Work::Close => {
@@ -148,6 +154,20 @@ impl Follower {
             }
         }
         Ok(true)
+    }
+
+    /// Waits a little for those who still read from a database whose place another has taken, and removes it.
+    fn retire(&self, old: Retired) {
+        for _ in 0..RETIRE_LOOKS {
+            if old.is_free() {
+                old.remove();
+                return;
+            }
+            if self.shared.pause(RETIRE_PAUSE) {
+                return;
+            }
+        }
+        tracing::info!("somebody still reads from the view's old database; it stays until the next start");
     }
 
     /// Opens the view and shows it to everybody, together with what it lacks.

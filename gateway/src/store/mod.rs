@@ -44,6 +44,7 @@ mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -468,6 +469,10 @@ struct Tuning {
     window: usize,
     /// Punches and other records in one run of the history.
     run_length: usize,
+    /// How much larger sled's file may be than its rows before it is made anew.
+    slack_bytes: u64,
+    /// What is applied but not written to sled is written after this much rest.
+    write_after: Duration,
 }
 
 impl Default for Tuning {
@@ -481,6 +486,8 @@ impl Default for Tuning {
             exact_keys: 65_536,
             window: StoreOptions::RECENT_PUNCHES,
             run_length: StoreOptions::RECENT_PUNCHES / 2,
+            slack_bytes: 32 << 20,
+            write_after: Duration::from_secs(30),
         }
     }
 }

@@ -28,6 +28,9 @@ const CHUNK_FULL: usize = CHUNK * 3 / 4;
 /// replaced is freed before its end. After a burst of 100 000 punches 165 MB were resident with 350 facts in a chunk,
 /// and 92 MB with 64 (95 MB with 16).
 const CHUNK_FACTS: usize = 64;
+/// What a live punch may take in sled's file, with all that belongs to it, before the file counts as too large.
+const ROOM_PER_PUNCH: u64 = 4 << 10;
+
 /// The open view and the place in the ledger that belongs to it.
 pub struct Open {
     pub engine: Engine,
@@ -37,6 +40,27 @@ pub struct Open {
     pub applied: Applied,
     /// The limit up to which the walk has gone.
     pub seen: Locus,
+}
+
+/// A database whose place another has taken.
+pub struct Retired {
+    engine: Engine,
+    live: Arc<Live>,
+}
+
+impl Retired {
+    /// Whether nobody reads from it any more.
+    pub fn is_free(&self) -> bool {
+        Arc::strong_count(&self.live) == 1
+    }
+
+    pub fn remove(self) {
+        let Retired { engine, live } = self;
+        drop(live);
+        if let Err(error) = engine.retire() {
+            tracing::warn!(%error, "the view's old database stays until the next start");
+        }
+    }
 }
 
 /// Rows of one chunk, and who is told of them.
@@ -177,6 +201,31 @@ impl Open {
         let written = self.sources.live.write_out(&mut self.engine)?;
         shared.counters.view_bytes.fetch_add(written, Ordering::Relaxed);
         self.engine.sync()
+    }
+
+    /// Moves the rows to a fresh database when the file of this one is much larger than they are. Gives what readers may
+    /// hold of the old one.
+    pub fn renew(&mut self, shared: &Shared, slack: u64) -> Result<Option<Retired>, ViewError> {
+        if !self.engine.is_bloated(slack + ROOM_PER_PUNCH * self.sources.live.count() as u64) {
+            return Ok(None);
+        }
+        self.sync(shared)?;
+        let engine = match self.engine.renewed() {
+            Ok(engine) => engine,
+            Err(error) => {
+                tracing::warn!(%error, "the view's database stays as large as it is");
+                self.engine.bear();
+                return Ok(None);
+            }
+        };
+        let live = Arc::new(Live::load(engine.tree().clone())?);
+        let sources = Sources { live, history: self.sources.history.clone() };
+        let old = Retired {
+            engine: std::mem::replace(&mut self.engine, engine),
+            live: std::mem::replace(&mut self.sources, sources).live,
+        };
+        shared.replace(self.sources.clone());
+        Ok(Some(old))
     }
 
     /// Archives a little of what is no longer recent, and more when that is much.

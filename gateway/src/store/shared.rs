@@ -247,6 +247,11 @@ impl Shared {
         self.moved.notify_all();
     }
 
+    /// The same rows are elsewhere now.
+    pub fn replace(&self, sources: Sources) {
+        self.progress().sources = Some(sources);
+    }
+
     /// The view is gone, and what was known of it counts no more.
     pub fn withdraw(&self) {
         let mut progress = self.progress();

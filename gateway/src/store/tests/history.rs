@@ -256,7 +256,7 @@ async fn punches_that_are_waited_for_are_archived_once() {
     archived(&store, 144).await;
     let generations: Vec<u32> = {
         let runs = store.handles.shared.sources().unwrap().history.runs();
-        runs.from(Seq(1)).iter().map(|run| run.head.generation).collect()
+        runs.from(Seq(1)).iter().map(|listed| listed.run.head.generation).collect()
     };
     assert!(generations.iter().all(|generation| *generation == 0), "{generations:?}");
     store.close().await;
@@ -290,7 +290,7 @@ async fn an_archived_punch_can_be_judged_again() {
                 append(&store, vec![Fact::Judgement(again)]).await;
             }
         }
-        until(&store, |sources| sources.history.runs().from(Seq(1))[0].head.generation > 0).await;
+        until(&store, |sources| sources.history.runs().from(Seq(1))[0].run.head.generation > 0).await;
         archived(&store, 32).await;
     }
     store.close().await;

@@ -9,6 +9,7 @@ mod intake;
 mod model;
 mod proof;
 mod rebuilding;
+mod renewing;
 mod reopening;
 mod retention;
 pub mod samples;
@@ -16,6 +17,7 @@ mod sealing;
 mod trouble;
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::{Appended, Store, StoreOptions, Tuning};
 use crate::clock::Clock;
@@ -34,6 +36,8 @@ pub const SMALL: Tuning = Tuning {
     exact_keys: 500,
     window: 50,
     run_length: 32,
+    slack_bytes: 32 << 20,
+    write_after: Duration::from_secs(30),
 };
 
 pub fn national() -> PlatformName {

@@ -4,7 +4,9 @@
 //! 2. Before each opening `snap.*.generating` is deleted: a snapshot that a stop interrupted would make it fail.
 //! 3. Durable means `flush`, then `sync_data` on our own handle of its file; after an error the handle is given up.
 //! 4. At most [`CHUNK`] bytes are written between two syncs, and no value is longer than [`super::rows::MAX_VALUE`].
-//! 5. One `Db` with one owner thread; opened in a thread of its own whose panic is caught; the lock is retried.
+//! 5. sled gives no space back and keeps memory for every page that ever was: when its file is far larger than its rows,
+//!    they are copied into a fresh database beside it, which then takes its place.
+//! 6. One `Db` with one owner thread; opened in a thread of its own whose panic is caught; the lock is retried.
 
 use std::fs::{self, File};
 use std::io;
@@ -28,8 +30,11 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// How many views that were moved aside are kept.
 const KEPT_ASIDE: usize = 2;
 
-/// Of the two parts of a view, sled's; the other is [`history_dir`].
+/// Of the two parts of a view, sled's; the other is [`history_dir`]. A fresh copy has a number behind it, and the highest
+/// number counts.
 const SLED: &str = "sled";
+/// While it is being made.
+const UNFINISHED: &str = "new";
 
 /// Where the runs of a view are.
 pub fn history_dir(view: &Path) -> PathBuf {
@@ -88,21 +93,27 @@ pub struct Engine {
     db: sled::Db,
     /// Our own handle of sled's file, for the sync that sled does not do.
     data: File,
+    path: PathBuf,
     unsynced: usize,
+    /// Length of its file when it was made as a copy of another.
+    fresh_bytes: u64,
 }
 
 impl Engine {
     /// Opens the view in `dir`, or creates an empty one.
     pub fn open(dir: &Path) -> Result<Engine, ViewError> {
         create_if_missing(dir)?;
-        let sled = dir.join(SLED);
-        if !sled.exists() || !history_dir(dir).exists() {
+        let Some(sled) = keep_newest(dir)?.filter(|_| history_dir(dir).exists()) else {
             return Err(ViewError::Disagrees("a part of it is missing".to_owned()));
-        }
+        };
         remove_unfinished_snapshots(&sled)?;
-        let db = open_guarded(&sled)?;
-        let data = File::open(sled.join("db"))?;
-        Ok(Engine { db, data, unsynced: 0 })
+        Engine::at(sled)
+    }
+
+    fn at(path: PathBuf) -> Result<Engine, ViewError> {
+        let db = open_guarded(&path)?;
+        let data = File::open(path.join("db"))?;
+        Ok(Engine { db, data, path, unsynced: 0, fresh_bytes: 0 })
     }
 
     /// The tree, to read from.
@@ -134,6 +145,74 @@ impl Engine {
     pub fn is_dirty(&self) -> bool {
         self.unsynced > 0
     }
+
+    /// Whether its file is larger than `enough`, and much larger than it was as a fresh copy.
+    pub fn is_bloated(&self, enough: u64) -> bool {
+        self.data.metadata().is_ok_and(|file| file.len() > enough.max(2 * self.fresh_bytes))
+    }
+
+    /// Goes on with a bloated file until it has doubled.
+    pub fn bear(&mut self) {
+        self.fresh_bytes = self.data.metadata().map_or(u64::MAX / 2, |file| file.len());
+    }
+
+    /// Copies what is durable into a fresh database, which is the one that is opened from now on. This one stays, for those
+    /// who read from it, until [`Engine::retire`].
+    pub fn renewed(&self) -> Result<Engine, ViewError> {
+        let (view, number) = (self.path.parent().unwrap_or(Path::new(".")), number_of(&self.path).unwrap_or(0));
+        let path = view.join(format!("{SLED}-{}", number + 1));
+        let unfinished = path.with_extension(UNFINISHED);
+        if unfinished.exists() {
+            fs::remove_dir_all(&unfinished)?;
+        }
+        let mut copy = Engine::at(unfinished.clone())?;
+        let (mut batch, mut bytes) = (sled::Batch::default(), 0);
+        for row in self.db.iter() {
+            let (key, value) = row?;
+            if bytes + key.len() + value.len() > CHUNK {
+                copy.commit(std::mem::take(&mut batch), bytes)?;
+                bytes = 0;
+            }
+            bytes += key.len() + value.len();
+            batch.insert(key, value);
+        }
+        copy.commit(batch, bytes)?;
+        copy.sync()?;
+        drop(copy);
+        make_durable(&unfinished)?;
+        fs::rename(&unfinished, &path)?;
+        sync_name(&path)?;
+        let mut engine = Engine::at(path)?;
+        engine.bear();
+        Ok(engine)
+    }
+
+    /// Removes a database that has been [renewed](Engine::renewed) and that nobody reads from any more.
+    pub fn retire(self) -> io::Result<()> {
+        let Engine { db, data, path, .. } = self;
+        drop((db, data));
+        fs::remove_dir_all(path)
+    }
+}
+
+/// Which copy of the database this is; `None` when it is none, or not finished.
+fn number_of(path: &Path) -> Option<u32> {
+    match path.file_name()?.to_str()?.strip_prefix(SLED)? {
+        "" => Some(0),
+        number => number.strip_prefix('-')?.parse().ok(),
+    }
+}
+
+/// The newest copy of the database; the others were on their way, and are removed.
+fn keep_newest(view: &Path) -> io::Result<Option<PathBuf>> {
+    let mut copies = fs::read_dir(view)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<PathBuf>>>()?;
+    copies.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(SLED)));
+    let newest = copies.iter().filter(|path| number_of(path).is_some()).max_by_key(|path| number_of(path)).cloned();
+    for other in copies.iter().filter(|path| Some(*path) != newest.as_ref()) {
+        tracing::info!(path = %other.display(), "a database that another has taken the place of is removed");
+        fs::remove_dir_all(other)?;
+    }
+    Ok(newest)
 }
 
 /// Moves a view that cannot be used aside, under a name with the date, and forgets the oldest of those.
@@ -168,7 +247,7 @@ fn forget_oldest(parent: &Path) -> io::Result<()> {
 }
 
 fn create_if_missing(dir: &Path) -> Result<(), ViewError> {
-    let new = dir.with_extension("new");
+    let new = dir.with_extension(UNFINISHED);
     if new.exists() {
         fs::remove_dir_all(&new)?;
     }
@@ -181,15 +260,25 @@ fn create_if_missing(dir: &Path) -> Result<(), ViewError> {
     db.flush()?;
     drop(db);
     // The lock of a dropped handle may linger; it hinders nothing here, and the opening below retries.
-    for name in ["conf", "db"] {
-        File::open(sled.join(name))?.sync_all()?;
-    }
-    for dir in [&sled.join("blobs"), &sled, &history_dir(&new), &new] {
-        sync_dir(dir)?;
-    }
+    make_durable(&sled)?;
+    sync_dir(&history_dir(&new))?;
+    sync_dir(&new)?;
     fs::rename(&new, dir)?;
     sync_name(dir)?;
     Ok(())
+}
+
+/// All files of a database that has just been closed, and their names.
+fn make_durable(sled: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(sled)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_dir(&entry.path())?;
+        } else {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    sync_dir(sled)
 }
 
 fn remove_unfinished_snapshots(dir: &Path) -> io::Result<()> {

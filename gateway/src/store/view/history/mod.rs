@@ -25,32 +25,59 @@ use run::{Archived, Run};
 
 /// The runs of one moment, oldest first.
 #[derive(Debug, Default)]
-pub struct Runs(Vec<Arc<Run>>);
+pub struct Runs(Vec<Listed>);
+
+/// A run, and the first and last punch time in it: side by side they are looked through without touching the runs, of
+/// which there are thousands after some years.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    pub run: Arc<Run>,
+    times: (UnixMs, UnixMs),
+}
+
+impl Listed {
+    fn new(run: Arc<Run>) -> Listed {
+        let spans = run.head.spans.iter();
+        let times = spans.copied().reduce(|(from, to), (first, last)| (from.min(first), to.max(last)));
+        // Without punches it overlaps with nothing.
+        Listed { run, times: times.unwrap_or((UnixMs(i64::MAX), UnixMs(i64::MIN))) }
+    }
+
+    /// Whether punch times in `from..=to` can be in the run.
+    pub fn overlaps(&self, from: UnixMs, to: UnixMs) -> bool {
+        let (first, last) = self.times;
+        first <= to && last >= from && self.run.overlaps(from, to)
+    }
+}
 
 impl Runs {
     /// Every punch up to this one is in a run.
     pub fn through(&self) -> Seq {
-        self.0.last().map_or(Seq(0), |run| run.head.last)
+        self.0.last().map_or(Seq(0), |listed| listed.run.head.last)
     }
 
     /// Punches and other records in all runs.
     pub fn entries(&self) -> u64 {
-        self.0.iter().map(|run| u64::from(run.head.punches) + u64::from(run.head.records)).sum()
+        self.0.iter().map(|listed| u64::from(listed.run.head.punches) + u64::from(listed.run.head.records)).sum()
     }
 
     /// The run whose stretch of the ledger holds `seq`.
     pub fn run_of(&self, seq: Seq) -> Option<&Arc<Run>> {
-        let index = self.0.partition_point(|run| run.head.last < seq);
-        self.0.get(index)
+        self.from(seq).first().map(|listed| &listed.run)
     }
 
     pub fn newest_first(&self) -> impl Iterator<Item = &Run> {
-        self.0.iter().rev().map(|run| &**run)
+        self.0.iter().rev().map(|listed| &*listed.run)
     }
 
     /// Runs with anything at or after `seq`, oldest first.
-    pub fn from(&self, seq: Seq) -> &[Arc<Run>] {
-        &self.0[self.0.partition_point(|run| run.head.last < seq)..]
+    pub fn from(&self, seq: Seq) -> &[Listed] {
+        &self.0[self.0.partition_point(|listed| listed.run.head.last < seq)..]
+    }
+
+    /// Runs that may have punch times in `from..=to`, newest first.
+    fn overlapping(&self, from: UnixMs, to: UnixMs) -> impl Iterator<Item = &Run> {
+        self.0.iter().rev().filter(move |listed| listed.overlaps(from, to)).map(|listed| &*listed.run)
     }
 
     /// The place of the punch or record with this digest.
@@ -99,9 +126,9 @@ impl Runs {
     /// With a run more, or with a newer generation of one.
     fn with(&self, run: Arc<Run>) -> Runs {
         let mut runs = self.0.clone();
-        match runs.iter_mut().find(|old| old.head.first == run.head.first) {
-            Some(old) => *old = run,
-            None => runs.push(run),
+        match runs.iter_mut().find(|old| old.run.head.first == run.head.first) {
+            Some(old) => *old = Listed::new(run),
+            None => runs.push(Listed::new(run)),
         }
         Runs(runs)
     }
@@ -125,7 +152,8 @@ impl History {
                 fs::remove_file(&file)?;
             }
         }
-        let runs: Vec<Arc<Run>> = paths.iter().map(|path| Run::open(path).map(Arc::new)).collect::<Answer<_>>()?;
+        let open = |path: &PathBuf| Run::open(path).map(|run| Listed::new(Arc::new(run)));
+        let runs: Vec<Listed> = paths.iter().map(open).collect::<Answer<_>>()?;
         Ok(History { dir: dir.to_owned(), current: Mutex::new(Arc::new(Runs(runs))) })
     }
 
@@ -148,8 +176,8 @@ impl History {
     /// From now on this run counts.
     fn publish(&self, run: Arc<Run>) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(old) = current.0.iter().find(|old| old.head.first == run.head.first) {
-            old.retire();
+        if let Some(old) = current.0.iter().find(|old| old.run.head.first == run.head.first) {
+            old.run.retire();
         }
         *current = Arc::new(current.with(run));
     }

@@ -18,7 +18,7 @@ impl Runs {
         newer: impl Fn(Seq) -> Answer<Option<Arc<PunchEntry>>>,
     ) -> Answer<Vec<Arc<PunchEntry>>> {
         let mut found = Vec::new();
-        for run in self.newest_first().filter(|run| run.overlaps(from, to)) {
+        for run in self.overlapping(from, to) {
             found.extend(verified_in(run, worker, from, to, &newer)?);
         }
         Ok(found)
@@ -32,10 +32,10 @@ impl Runs {
         newer: impl Fn(Seq) -> Answer<Option<Arc<PunchEntry>>>,
     ) -> Answer<Option<Arc<PunchEntry>>> {
         let mut last: Option<Arc<PunchEntry>> = None;
-        for run in self.newest_first() {
+        for listed in self.0.iter().rev() {
             let from = last.as_ref().map_or(UnixMs(i64::MIN), |last| last.row.time);
-            if run.overlaps(from, to) {
-                let found = verified_in(run, worker, from, to, &newer)?;
+            if listed.overlaps(from, to) {
+                let found = verified_in(&listed.run, worker, from, to, &newer)?;
                 last = last.into_iter().chain(found).max_by_key(|punch| punch.place_in_time());
             }
         }

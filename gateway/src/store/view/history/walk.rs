@@ -3,8 +3,8 @@
 use std::iter::Peekable;
 use std::ops::Range;
 
-use super::Runs;
 use super::run::{Archived, Reader, Run};
+use super::{Listed, Runs};
 use crate::punch::*;
 use crate::store::view::query::Answer;
 
@@ -21,9 +21,9 @@ pub struct Wanted {
 
 impl Wanted {
     /// Whether the run may have such punches, by its head.
-    fn may_be_in(&self, run: &Run) -> bool {
-        self.times.is_none_or(|(from, to)| run.overlaps(from, to))
-            && self.platform.as_ref().is_none_or(|platform| run.head.platforms.contains(platform))
+    fn may_be_in(&self, listed: &Listed) -> bool {
+        self.times.is_none_or(|(from, to)| listed.overlaps(from, to))
+            && self.platform.as_ref().is_none_or(|platform| listed.run.head.platforms.contains(platform))
     }
 }
 
@@ -51,9 +51,9 @@ pub fn walk<'w>(
     wanted: Wanted,
 ) -> impl Iterator<Item = Answer<Met>> + 'w {
     let runs = runs.from(Seq(after.0.saturating_add(1)));
-    let archived = runs.iter().flat_map(move |run| {
-        let wanted = wanted.may_be_in(run).then(|| wanted.clone());
-        wanted.map(|wanted| RunWalk { run, after, wanted, state: State::Begin }).into_iter().flatten()
+    let archived = runs.iter().flat_map(move |listed| {
+        let wanted = wanted.may_be_in(listed).then(|| wanted.clone());
+        wanted.map(|wanted| RunWalk { run: &listed.run, after, wanted, state: State::Begin }).into_iter().flatten()
     });
     Merge { live: live.peekable(), archived: archived.peekable() }
 }
