@@ -283,7 +283,7 @@ impl<S: Storage> Reader<S> {
     fn next(&mut self, now: UptimeMs) -> Answer {
         let standing = self.journal.standing();
         if self.journal.fill() == 0 && standing.lost == standing.lost_seen {
-            return Answer::Nothing;
+            return Answer::Nothing { now };
         }
         self.punches(MAX_PUNCHES, now)
     }

@@ -72,7 +72,7 @@ fn a_full_journal_refuses_counts_and_keeps_what_it_has() {
 #[test]
 fn nothing_comes_next_until_there_is_a_punch_or_a_loss_and_asking_releases_nothing() {
     let mut desk = Desk::<1>::new();
-    assert_eq!(desk.ask(Request::Next), Answer::Nothing);
+    assert_eq!(desk.ask(Request::Next), Answer::Nothing { now: UptimeMs(desk.now) });
     desk.swipe(1);
     assert_eq!(desk.badges(Request::Next), [1]);
     assert_eq!(desk.badges(Request::Next), [1]);
@@ -83,7 +83,7 @@ fn nothing_comes_next_until_there_is_a_punch_or_a_loss_and_asking_releases_nothi
     let Answer::Punches { lost, punches, .. } = desk.ask(Request::Next) else { panic!("the loss is not told") };
     assert_eq!((lost, punches.len()), (1, 0));
     desk.ask(Request::Collect { committed: Seq(1), lost_seen: 1, limit: 6 });
-    assert_eq!(desk.ask(Request::Next), Answer::Nothing);
+    assert_eq!(desk.ask(Request::Next), Answer::Nothing { now: UptimeMs(desk.now) });
 }
 
 #[test]

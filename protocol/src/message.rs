@@ -334,5 +334,8 @@ pub enum Answer {
     Start(StartCause),
     /// To the question what comes next: the journal holds nothing that is not released, and the gateway has recorded
     /// every loss.
-    Nothing,
+    Nothing {
+        /// The reader's clock when it answered.
+        now: UptimeMs,
+    },
 }

@@ -109,7 +109,7 @@ fn answers() -> Vec<Answer> {
         Answer::Welcome { nonce: 5, last_request: RequestId(9), status },
         Answer::Refused(Refusal::Expired),
         Answer::Start(StartCause::Watchdog),
-        Answer::Nothing,
+        Answer::Nothing { now: UptimeMs(90_500) },
     ]
 }
 

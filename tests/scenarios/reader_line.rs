@@ -66,8 +66,7 @@ fn a_reader_with_its_journal_gone_is_a_gap() {
     let gate = &mut site.gates[0];
     gate.reader = Some(gate.start(RamStorage::new()));
     gate.started = site.ms;
-    // Its clock tells, in the next report of its health at the latest.
-    site.run(11_000);
+    site.run(1_000);
     let kinds: Vec<GapKind> = site.gaps.iter().map(|gap| gap.kind).collect();
     assert_eq!(kinds, [GapKind::JournalLost]);
     // It goes on with the numbers of the new journal.

@@ -107,7 +107,7 @@ fn a_reader_that_agrees_is_asked_the_short_question() {
     desk.punches(7, &[]);
     for _ in 0..3 {
         assert_eq!(desk.asked_for_punches(), Request::Next);
-        desk.answer(&Answer::Nothing);
+        desk.answer(&Answer::Nothing { now: desk.uptime() });
         assert_eq!(desk.asked(), None, "the line rests");
     }
     assert_eq!(desk.asked_for_punches(), Request::Next);

@@ -214,7 +214,9 @@ impl Station {
                 self.suspicion.baseline(status.damage);
                 self.handle_status(boot, status, sent, now, &mut events);
             }
-            Answer::Punches { now: uptime, .. } | Answer::Status(Status { now: uptime, .. })
+            Answer::Punches { now: uptime, .. }
+            | Answer::Nothing { now: uptime }
+            | Answer::Status(Status { now: uptime, .. })
                 if self.dating.is_rewound(boot, uptime, now.instant) =>
             {
                 self.greet_again(now.instant);
@@ -224,7 +226,10 @@ impl Station {
                 let collected = Collected { released, first, lost, lost_seen, punches: &punches };
                 events.extend(self.collected(&collected, now));
             }
-            Answer::Nothing => self.collect_at = now.instant + POLL_INTERVAL,
+            Answer::Nothing { now: uptime } => {
+                self.dating.note(boot, uptime, sent, now.instant);
+                self.collect_at = now.instant + POLL_INTERVAL;
+            }
             Answer::Status(status) => {
                 self.suspicion.told(status.damage, now.instant);
                 self.handle_status(boot, status, sent, now, &mut events);
