@@ -208,7 +208,12 @@ fn upkeep() -> Vec<(Request, &'static str, Answer, &'static str)> {
             Answer::Start(StartCause::Watchdog),
             "00121309e001070803bb9bfcdf243dfb841da400",
         ),
-        (Request::Next, "00111209e101070fe416c9bb32a7fc1bbde900", Answer::Nothing { now: UptimeMs(90_500) }, "00141309e101070984c305adee3f26ebe39f43bf3c00"),
+        (
+            Request::Next,
+            "00111209e101070fe416c9bb32a7fc1bbde900",
+            Answer::Nothing { now: UptimeMs(90_500) },
+            "00141309e101070984c305adee3f26ebe39f43bf3c00",
+        ),
     ]
 }
 

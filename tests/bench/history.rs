@@ -19,6 +19,8 @@ const BATCH: u64 = 20;
 const WORKERS: u64 = 500;
 const QUESTIONS: usize = 200;
 const PLATFORM: &str = "national";
+const LOOK: Duration = Duration::from_millis(500);
+const START_LIMIT: Duration = Duration::from_secs(300);
 
 /// What one size of history costs.
 #[derive(Clone, Copy, Debug)]
@@ -128,6 +130,7 @@ pub async fn probe(dir: &Path, punches: u64) -> Outcome<()> {
     let open_ms = millis(clock.instant() - began);
     store.append(vec![Fact::Punch(punch(u64::MAX - punches))]).await?;
     let first_stored_ms = millis(clock.instant() - began);
+    finish_start(&clock).await?;
     // The last day: half of the punches of it at most.
     let newest = punch(punches.saturating_sub(1)).time;
     let day = newest.plus_ms(-500_000);
@@ -153,6 +156,22 @@ pub async fn probe(dir: &Path, punches: u64) -> Outcome<()> {
     let opened = Opened { open_ms, first_stored_ms, rss_kib, head_count_us, page_us, append_us, verify_ms };
     println!("{}", serde_json::to_string(&opened)?);
     Ok(())
+}
+
+/// Waits until what a start does beside the intake is done: the digests of all punches are gathered, the newest segments
+/// checked.
+async fn finish_start(clock: &Clock) -> Outcome<()> {
+    let began = clock.instant();
+    let mut before = Spent::now()?.cpu;
+    while clock.instant() - began < START_LIMIT {
+        tokio::time::sleep(LOOK).await;
+        let now = Spent::now()?.cpu;
+        if now - before < LOOK / 20 {
+            return Ok(());
+        }
+        before = now;
+    }
+    Err(format!("the store is still busy {} s after its start", START_LIMIT.as_secs()).into())
 }
 
 async fn asked<T: Send + 'static>(

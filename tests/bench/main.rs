@@ -298,7 +298,9 @@ async fn large_gateway(mut gateway: GatewayProcess) {
     let punches = Counted::of(&gateway).await.punches;
     tokio::time::sleep(SETTLE).await;
     println!("\ngateway with {punches} punches");
-    line("memory, idle after the intake", mebibytes(gateway.vitals().rss_kib));
+    line("memory, right after the intake", mebibytes(gateway.vitals().rss_kib));
+    tokio::time::sleep(VIEW_RESTS).await;
+    line("memory, when the view has had its rest", mebibytes(gateway.vitals().rss_kib));
     line("memory, at its highest", mebibytes(gateway.vitals().peak_rss_kib));
     gateway.terminate().await;
     gateway.start_again().await;
@@ -306,7 +308,7 @@ async fn large_gateway(mut gateway: GatewayProcess) {
     gateway.kill9();
     gateway.start_again().await;
     line("start to first healthy answer, after SIGKILL", seconds(gateway.start_took()));
-    tokio::time::sleep(SETTLE).await;
+    tokio::time::sleep(VIEW_RESTS).await;
     line("memory, idle after the start", mebibytes(gateway.vitals().rss_kib));
     gateway.terminate().await;
 }
