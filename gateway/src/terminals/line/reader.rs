@@ -1,8 +1,9 @@
 //! The controller: the gateway's end of a line with our own readers.
 //!
 //! Asks one reader at a time: those first at which somebody waits for a signal, then who was asked longest ago; a silent
-//! one is asked less and less often. What a reader answers becomes facts for the store; the reader is told to release them only after the
-//! owner said [`Controller::commit`]. Does no I/O, keeps no clock, rolls no dice; knows nothing about ports.
+//! one is asked less and less often. What a reader answers becomes facts for the store; the reader is told to release
+//! them only after the owner said [`Controller::commit`]. Does no I/O, keeps no clock, rolls no dice; knows nothing about
+//! ports.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
