@@ -16,8 +16,8 @@ use crate::site::{BAUD, KEY};
 
 const QUESTIONS: usize = 200;
 
-/// The emulator runs as many instructions per second as the chip. The median counts: a machine with other work holds
-/// some answers back.
+/// The emulator runs as many instructions per second as the chip, and the same ones for the same question: what differs is
+/// how long a machine with other work holds an answer back. So the fastest tenth counts, of each kind of question.
 #[test]
 fn the_image_answers_within_the_time_that_the_model_of_a_line_gives_it() {
     let Some(image) = emulated_image() else { return };
@@ -26,9 +26,10 @@ fn the_image_answers_within_the_time_that_the_model_of_a_line_gives_it() {
     desk.power_up();
 
     let clock = Clock::system();
-    let (mut times, mut committed) = (Vec::new(), Seq(0));
+    let (mut after_swipe, mut after_nothing, mut committed) = (Vec::new(), Vec::new(), Seq(0));
     for question in 0..QUESTIONS {
-        if question % 2 == 0 {
+        let is_swiped = question % 2 == 0;
+        if is_swiped {
             desk.reader.swipe(0x5000 + question as u32);
         }
         let request = Request::Collect { committed, lost_seen: 0, limit: 6 };
@@ -38,14 +39,16 @@ fn the_image_answers_within_the_time_that_the_model_of_a_line_gives_it() {
         let Answer::Punches { first, punches, .. } = answer else { panic!("{answer:?}") };
         committed = Seq((first.0 + punches.len() as u32).saturating_sub(1));
         // The bytes are not sent at the line's speed here; the question comes in at about that.
-        times.push(took);
+        if is_swiped { &mut after_swipe } else { &mut after_nothing }.push(took);
     }
-    times.sort();
-    let [median, p90] = [50, 90].map(|percent| times[QUESTIONS * percent / 100]);
-    println!("the image answers in {median:?} (median), {p90:?} (nine of ten)");
     assert!(committed.0 as usize >= QUESTIONS / 2 - 1, "swipes came through");
     let allowed = timed_line::bytes(22, BAUD) + timed_line::THINK;
-    assert!(median <= allowed, "median {median:?}, the model allows {allowed:?} with the question's bytes");
+    for (asked, mut times) in [("after a swipe", after_swipe), ("after nothing", after_nothing)] {
+        times.sort();
+        let [tenth, median] = [10, 50].map(|percent| times[times.len() * percent / 100]);
+        println!("asked {asked}, the image answers in {tenth:?} (one of ten), {median:?} (median)");
+        assert!(tenth <= allowed, "asked {asked}: {tenth:?}, the model allows {allowed:?} with the question's bytes");
+    }
 }
 
 /// The image, and a test in the place of the gateway.
