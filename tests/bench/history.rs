@@ -1,5 +1,7 @@
 //! What a long history costs: bytes written, time to open, memory, and the questions that a page asks, at growing numbers
-//! of punches in one store. Every opening is measured in a process of its own, which is this program again.
+//! of punches in one store. Every opening is measured in a process of its own, which is this program again. Questions and
+//! appends are compared with those to a short history of 1 000 punches, which is asked in turn with the long one: what else
+//! the machine does at the time then slows both.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +19,11 @@ use crate::durable::punch;
 /// Punches in one append, and in one upload job.
 const BATCH: u64 = 20;
 const WORKERS: u64 = 500;
-const QUESTIONS: usize = 200;
+/// Punches of the history that others are compared with.
+const SHORT: u64 = 1_000;
+/// How often the two histories are asked in turn, and each time so many questions.
+const ROUNDS: u64 = 9;
+const QUESTIONS: u64 = 200;
 const PLATFORM: &str = "national";
 const LOOK: Duration = Duration::from_millis(500);
 const START_LIMIT: Duration = Duration::from_secs(300);
@@ -30,6 +36,10 @@ pub struct Size {
     pub written_per_punch: u64,
     pub cpu_per_punch: Duration,
     pub opened: Opened,
+    /// The same questions to a short history.
+    pub short: Opened,
+    /// Every record of the ledger, as `ledger verify` does.
+    pub verify_ms: f64,
 }
 
 /// A store that has just been opened, as seen from inside its process.
@@ -42,29 +52,62 @@ pub struct Opened {
     pub head_count_us: f64,
     pub page_us: f64,
     pub append_us: f64,
-    /// Every record of the ledger, as `ledger verify` does.
-    pub verify_ms: f64,
+}
+
+impl Opened {
+    /// The least of each: what disturbs only adds.
+    fn least(self, other: Opened) -> Opened {
+        Opened {
+            open_ms: self.open_ms.min(other.open_ms),
+            first_stored_ms: self.first_stored_ms.min(other.first_stored_ms),
+            rss_kib: self.rss_kib.min(other.rss_kib),
+            head_count_us: self.head_count_us.min(other.head_count_us),
+            page_us: self.page_us.min(other.page_us),
+            append_us: self.append_us.min(other.append_us),
+        }
+    }
 }
 
 /// Fills a store below `dir` step by step, and shows each as soon as it is measured.
 pub async fn measure(dir: &Path, sizes: &[u64], show: impl Fn(Size)) -> Outcome<()> {
+    let long = dir.join("long");
     let mut there = 0;
     for &punches in sizes {
         let before = Spent::now()?;
-        fill(dir, there, punches).await?;
+        fill(&long, there, punches).await?;
         let after = Spent::now()?;
-        let added = punches - there;
+        let added = (punches - there).max(1);
+        let short = dir.join(format!("beside-{punches}"));
+        fill(&short, 0, SHORT).await?;
+        let (opened, short) = in_turn((&long, punches), (&short, SHORT))?;
+        let clock = Clock::system();
+        let began = clock.instant();
+        let report = verify(&long.join("ledger"))?;
+        let verify_ms = millis(clock.instant() - began);
+        if !report.is_sound() {
+            return Err(format!("the ledger does not verify: {report:?}").into());
+        }
         show(Size {
             punches,
-            written_per_punch: (after.written - before.written) / added.max(1),
-            cpu_per_punch: Duration::from_nanos(
-                ((after.cpu - before.cpu).as_nanos() / u128::from(added.max(1))) as u64,
-            ),
-            opened: opened(dir, punches)?,
+            written_per_punch: (after.written - before.written) / added,
+            cpu_per_punch: (after.cpu - before.cpu) / u32::try_from(added)?,
+            opened,
+            short,
+            verify_ms,
         });
         there = punches;
     }
     Ok(())
+}
+
+/// Opens two histories in turn, round after round.
+fn in_turn(long: (&Path, u64), short: (&Path, u64)) -> Outcome<(Opened, Opened)> {
+    let round = |number| Outcome::Ok((opened(long.0, long.1, number)?, opened(short.0, short.1, number)?));
+    let first = round(0)?;
+    (1..ROUNDS).map(round).try_fold(first, |(long, short), round| {
+        let (next_long, next_short) = round?;
+        Ok((long.least(next_long), short.least(next_short)))
+    })
 }
 
 /// Punches, verdicts, and receipts of a platform for all of them.
@@ -113,9 +156,10 @@ fn open(dir: &Path) -> Outcome<Store> {
 }
 
 /// Starts this program again to open the store.
-fn opened(dir: &Path, punches: u64) -> Outcome<Opened> {
+fn opened(dir: &Path, punches: u64, round: u64) -> Outcome<Opened> {
     let program = std::env::current_exe()?;
-    let output = Command::new(program).arg("probe").arg(dir).arg(punches.to_string()).output()?;
+    let numbers = [punches, round].map(|number| number.to_string());
+    let output = Command::new(program).arg("probe").arg(dir).args(numbers).output()?;
     if !output.status.success() {
         return Err(format!("the probe failed: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
@@ -123,12 +167,14 @@ fn opened(dir: &Path, punches: u64) -> Outcome<Opened> {
 }
 
 /// Inside the other process: opens the store, asks what a page asks, and prints what it cost.
-pub async fn probe(dir: &Path, punches: u64) -> Outcome<()> {
+pub async fn probe(dir: &Path, punches: u64, round: u64) -> Outcome<()> {
     let clock = Clock::system();
     let began = clock.instant();
     let store = open(dir)?;
     let open_ms = millis(clock.instant() - began);
-    store.append(vec![Fact::Punch(punch(u64::MAX - punches))]).await?;
+    // Of another time than those that are there, and new in every round.
+    let new = |n| punch(u64::MAX - punches - round * (QUESTIONS + 1) - n);
+    store.append(vec![Fact::Punch(new(0))]).await?;
     let first_stored_ms = millis(clock.instant() - began);
     finish_start(&clock).await?;
     // The last day: half of the punches of it at most.
@@ -138,22 +184,16 @@ pub async fn probe(dir: &Path, punches: u64) -> Outcome<()> {
     let filter = PunchFilter { from: Some(day), ..PunchFilter::default() };
     let page_us = asked(&clock, &store, move |view| view.punches(&filter, None, 100).items.len()).await;
     let mut appends = Vec::new();
-    for n in 0..QUESTIONS as u64 {
+    for n in 1..=QUESTIONS {
         let began = clock.instant();
-        store.append(vec![Fact::Punch(punch(u64::MAX - punches - 1 - n))]).await?;
+        store.append(vec![Fact::Punch(new(n))]).await?;
         appends.push(clock.instant() - began);
     }
     appends.sort_unstable();
     let append_us = micros(percentile(&appends, 50));
     let rss_kib = Spent::now()?.rss_kib;
     store.close().await;
-    let began = clock.instant();
-    let report = verify(&dir.join("ledger"))?;
-    let verify_ms = millis(clock.instant() - began);
-    if !report.is_sound() {
-        return Err(format!("the ledger does not verify: {report:?}").into());
-    }
-    let opened = Opened { open_ms, first_stored_ms, rss_kib, head_count_us, page_us, append_us, verify_ms };
+    let opened = Opened { open_ms, first_stored_ms, rss_kib, head_count_us, page_us, append_us };
     println!("{}", serde_json::to_string(&opened)?);
     Ok(())
 }

@@ -66,7 +66,7 @@ enum Part {
     Readers,
     /// What the history part starts in a process of its own.
     #[command(hide = true)]
-    Probe { dir: PathBuf, punches: u64 },
+    Probe { dir: PathBuf, punches: u64, round: u64 },
 }
 
 const WORKERS: usize = 200;
@@ -108,7 +108,7 @@ async fn main() -> Outcome<()> {
             readers_part(&options);
             Ok(())
         }
-        Some(Part::Probe { dir, punches }) => history::probe(&dir, punches).await,
+        Some(Part::Probe { dir, punches, round }) => history::probe(&dir, punches, round).await,
     }
 }
 
@@ -154,22 +154,24 @@ async fn history_part(up_to: u64) -> Outcome<()> {
     let dir = tempfile::tempdir()?;
     let sizes: Vec<u64> =
         std::iter::successors(Some(1_000), |size| Some(size * 10)).take_while(|size| *size <= up_to).collect();
-    println!("\nhistory: punches with verdict and receipt");
     println!(
-        "  punches     written  processor      open  first stored  memory  head-count   a page  an append    verify"
+        "\nhistory: punches with verdict and receipt (questions and appends: ratio to a history of 1 000 beside it)"
     );
+    println!(
+        "  punches     written  processor      open  first stored  memory      head-count          a page       an append    verify"
+    );
+    let beside = |long: f64, short: f64| format!("{long:.0} µs ({:.2})", long / short);
     let show = |size: history::Size| {
-        let history::Size { punches, written_per_punch, cpu_per_punch, opened } = size;
+        let history::Size { punches, written_per_punch, cpu_per_punch, opened, short, verify_ms } = size;
         println!(
-            "  {punches:<10} {written_per_punch:>6} B  {:>9}  {:>5.0} ms  {:>9.0} ms  {:>8}  {:>7.0} µs  {:>5.0} µs  {:>6.0} µs  {:>6.0} ms",
+            "  {punches:<10} {written_per_punch:>6} B  {:>9}  {:>5.0} ms  {:>9.0} ms  {:>8}  {:>14}  {:>14}  {:>14}  {verify_ms:>6.0} ms",
             micros(cpu_per_punch),
             opened.open_ms,
             opened.first_stored_ms,
             mebibytes(opened.rss_kib),
-            opened.head_count_us,
-            opened.page_us,
-            opened.append_us,
-            opened.verify_ms,
+            beside(opened.head_count_us, short.head_count_us),
+            beside(opened.page_us, short.page_us),
+            beside(opened.append_us, short.append_us),
         );
     };
     history::measure(dir.path(), &sizes, show).await
