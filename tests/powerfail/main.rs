@@ -121,15 +121,23 @@ fn campaigns(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         power_cuts(arguments, &mut trials, &faults, &mut tallies).context("power cuts")?;
     }
     if arguments.kills > 0 {
-        tallies.push(kills::campaign(&mut trials, arguments.kills, &mut faults.fork("kills")).context("kills")?);
+        let tally = kills::campaign(&mut trials, arguments.kills, &mut faults.fork("kills")).context("kills")?;
+        finish(tally, &mut tallies);
     }
     if arguments.flips > 0 {
         let mut faults = faults.fork("damage");
-        tallies.push(flips::campaign(&mut trials, arguments.flips, arguments.punches, &mut faults).context("damage")?);
+        let tally = flips::campaign(&mut trials, arguments.flips, arguments.punches, &mut faults).context("damage")?;
+        finish(tally, &mut tallies);
     }
     println!("\n{}", Tally::head());
     tallies.iter().for_each(|tally| println!("{}", tally.row()));
     Ok(ExitCode::from(u8::from(!tallies.iter().all(Tally::is_good))))
+}
+
+/// Says at once what a campaign has found; the next one may take an hour.
+fn finish(tally: Tally, tallies: &mut Vec<Tally>) {
+    println!("{}", tally.row());
+    tallies.push(tally);
 }
 
 fn power_cuts(
@@ -158,8 +166,7 @@ fn power_cuts(
         for _ in 0..SECOND_CUTS {
             cut.push(recorded.cut_once(&mut faults)?);
         }
-        println!("{}", tally.row());
-        tallies.push(tally);
+        finish(tally, tallies);
     }
     let (mut tally, mut faults) = (trials.tally(Kind::Salvage.name()), faults.fork("salvage"));
     let mut rounds: Vec<Before> = (0..damage::PLANS).map(Before::Damage).chain(cut).collect();
@@ -172,8 +179,7 @@ fn power_cuts(
         let wanted = of_round * (round + 1);
         recorded.cuts().run(trials, &mut tally, &mut faults, |tally| tally.distinct >= wanted)?;
     }
-    println!("{}", tally.row());
-    tallies.push(tally);
+    finish(tally, tallies);
     Ok(())
 }
 
@@ -195,6 +201,7 @@ fn controls(
 impl Arguments {
     fn scratch(&self) -> anyhow::Result<tempfile::TempDir> {
         let dir = self.dir.clone().unwrap_or_else(std::env::temp_dir);
+        std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
         tempfile::Builder::new().prefix("powerfail-").tempdir_in(&dir).with_context(|| dir.display().to_string())
     }
 }

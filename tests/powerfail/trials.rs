@@ -129,7 +129,15 @@ impl Trials {
     }
 
     fn keep(&self, tally: &Tally, trial: &Trial) -> io::Result<PathBuf> {
-        let place = self.keep.join(format!("{}-{}", tally.name, self.number));
+        let name = format!("{}-{}", tally.name, self.number);
+        // An earlier campaign may have kept one of the same name, and somebody may still want it.
+        let mut place = self.keep.join(&name);
+        for further in 2.. {
+            if !place.try_exists()? {
+                break;
+            }
+            place = self.keep.join(format!("{name}-{further}"));
+        }
         trial.image.write(&place.join("data"))?;
         fs::copy(trial.expected, place.join("expected.json"))?;
         let kept = Kept { promised: trial.promised, story: trial.story.clone() };
