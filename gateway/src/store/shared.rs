@@ -61,7 +61,13 @@ pub struct Shared {
     /// This opening is the first one after a restoration from a backup.
     pub forerunner: Option<Forerunner>,
     progress: Mutex<Progress>,
-    moved: Condvar,
+    /// Wakes the follower.
+    work: Condvar,
+    /// Wakes who waits for the view: the writer and readers.
+    view_moved: Condvar,
+    /// Wakes the threads that work by the clock. They are not woken by every commit, and with them the cores that an
+    /// acknowledgement needs.
+    upkeep: Condvar,
     /// Sequence of the last fact that the view shows.
     pub applied: watch::Sender<Seq>,
     pub health: watch::Sender<StoreHealth>,
@@ -210,7 +216,9 @@ impl Shared {
                 wants_room: false,
                 closing: false,
             }),
-            moved: Condvar::new(),
+            work: Condvar::new(),
+            view_moved: Condvar::new(),
+            upkeep: Condvar::new(),
             applied: watch::channel(Seq(0)).0,
             health: watch::channel(StoreHealth::Open).0,
             damage: watch::channel(Damage::default()).0,
@@ -244,7 +252,7 @@ impl Shared {
         progress.filter = if is_empty { Known::All(Filter::with_room(0)) } else { Known::Unsure };
         progress.sources = sources;
         drop(progress);
-        self.moved.notify_all();
+        self.view_moved.notify_all();
     }
 
     /// The same rows are elsewhere now.
@@ -259,17 +267,21 @@ impl Shared {
         progress.caught_up = false;
         progress.filter = Known::Unsure;
         drop(progress);
-        self.moved.notify_all();
+        self.view_moved.notify_all();
     }
 
-    /// Everything before `end` is durable now, and `group` is what can come twice of it.
+    /// Everything before `end` is durable now, and `group` is what can come twice of it. The follower hears of it by
+    /// [`wake_follower`](Shared::wake_follower).
     pub fn advance(&self, end: Locus, last_seq: Seq, group: Pending) {
         let mut progress = self.progress();
         progress.durable = end;
         progress.durable_seq = last_seq;
         progress.pending.merge(group);
-        drop(progress);
-        self.moved.notify_all();
+    }
+
+    /// There is something to apply.
+    pub fn wake_follower(&self) {
+        self.work.notify_all();
     }
 
     /// Where the durable part of the ledger ends.
@@ -319,7 +331,7 @@ impl Shared {
     pub fn wait_for_room(&self, patience: Duration) -> bool {
         let progress = self.progress();
         let (progress, _) = self
-            .moved
+            .view_moved
             .wait_timeout_while(progress, patience, |progress| {
                 progress.pending.len() > progress.allowance && !progress.closing
             })
@@ -338,7 +350,7 @@ impl Shared {
         }
         progress.older.take_if(|older| older.through <= seq);
         drop(progress);
-        self.moved.notify_all();
+        self.view_moved.notify_all();
         self.applied.send_if_modified(|applied| std::mem::replace(applied, seq) != seq);
     }
 
@@ -374,7 +386,7 @@ impl Shared {
         progress.caught_up = true;
         progress.adoptions = Vec::new();
         drop(progress);
-        self.moved.notify_all();
+        self.view_moved.notify_all();
     }
 
     /// Whether the view has everything that was in the ledger when it was opened.
@@ -391,7 +403,7 @@ impl Shared {
     /// Blocks until the view has caught up; `false` when the store is being closed.
     pub fn wait_caught_up(&self) -> bool {
         let progress = self.progress();
-        let waited = self.moved.wait_while(progress, |progress| !progress.caught_up && !progress.closing);
+        let waited = self.view_moved.wait_while(progress, |progress| !progress.caught_up && !progress.closing);
         !waited.unwrap_or_else(PoisonError::into_inner).closing
     }
 
@@ -400,7 +412,7 @@ impl Shared {
         let progress = self.progress();
         let idle =
             |progress: &mut Progress| progress.durable <= from && !progress.closing && progress.suspect.is_none();
-        let waited = self.moved.wait_timeout_while(progress, patience, idle);
+        let waited = self.work.wait_timeout_while(progress, patience, idle);
         let (mut progress, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = progress.suspect.take() {
             Work::Suspect(error)
@@ -415,20 +427,20 @@ impl Shared {
 
     /// Waits for `patience`; `true` when the store is being closed.
     pub fn pause(&self, patience: Duration) -> bool {
-        let waited = self.moved.wait_timeout_while(self.progress(), patience, |progress| !progress.closing);
+        let waited = self.upkeep.wait_timeout_while(self.progress(), patience, |progress| !progress.closing);
         waited.unwrap_or_else(PoisonError::into_inner).0.closing
     }
 
     /// Nothing is taken for want of room: the keeper does not wait for its next look.
     pub fn ask_for_room(&self) {
         self.progress().wants_room = true;
-        self.moved.notify_all();
+        self.upkeep.notify_all();
     }
 
     /// Waits for `patience`, or until room is asked for; `true` when the store is being closed.
     pub fn wait_for_room_to_make(&self, patience: Duration) -> bool {
         let idle = |progress: &mut Progress| !progress.closing && !progress.wants_room;
-        let waited = self.moved.wait_timeout_while(self.progress(), patience, idle);
+        let waited = self.upkeep.wait_timeout_while(self.progress(), patience, idle);
         let (mut progress, _) = waited.unwrap_or_else(PoisonError::into_inner);
         progress.wants_room = false;
         progress.closing
@@ -440,7 +452,7 @@ impl Shared {
         progress.suspect.get_or_insert(error);
         progress.caught_up = false;
         drop(progress);
-        self.moved.notify_all();
+        self.work.notify_all();
     }
 
     pub fn is_closing(&self) -> bool {
@@ -450,7 +462,9 @@ impl Shared {
     /// Nothing more will be written.
     pub fn close(&self) {
         self.progress().closing = true;
-        self.moved.notify_all();
+        for waiting in [&self.work, &self.view_moved, &self.upkeep] {
+            waiting.notify_all();
+        }
     }
 }
 

@@ -160,6 +160,8 @@ impl Writer {
                 counters.ledger_bytes.fetch_add(done.bytes, Ordering::Relaxed);
                 self.shared.advance(done.end, Seq(done.last_seq), std::mem::take(&mut group.keys));
                 group.answer();
+                // After the answers: it would take the core that an acknowledgement needs.
+                self.shared.wake_follower();
                 Ok(())
             }
             Err(error) => {
