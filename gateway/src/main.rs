@@ -18,6 +18,10 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::reader::pair::Words;
 use crate::cli::reader::sign::Board;
 
+/// The system's own keeps most of what a rush has freed: 195 MiB after a million punches in minutes, where this keeps 65.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// 安薪网关: between the gate of a construction site and the wage-payment monitoring platform.
 #[derive(Parser)]
 #[command(name = "anxin-gateway", version, about)]
