@@ -42,6 +42,9 @@ const LISTENING: u32 = 1 << 0 | 1 << 2;
 /// 10 s for the image to start.
 const START_LOOKS: u32 = 2_000;
 
+/// D0 and D1; a reader or a pull-up holds them high between pulses.
+const WIEGAND: [(&str, u8); 2] = [("gpiod", 14), ("gpioa", 3)];
+
 const GREEN: usize = 0;
 const RED: usize = 1;
 const BUZZER: usize = 2;
@@ -132,6 +135,11 @@ impl EmulatedReader {
             [BADGE_PORT, LINE_PORT].into_iter().all(|port| probe.read(port) & LISTENING == LISTENING)
         });
         assert!(listens, "the image does not open its ports");
+        // The emulator sees the first edge only of a line that has risen since the image chose it.
+        for (port, pin) in WIEGAND {
+            probe.set_input(port, pin, false);
+            probe.set_input(port, pin, true);
+        }
         self.running = Some(Running { child, badges, probe, lamps: Lamps::default(), stored: false });
     }
 
@@ -248,7 +256,7 @@ impl EmulatedReader {
     pub fn pulses(&mut self, bits: impl IntoIterator<Item = bool>) {
         let probe = &mut self.running().probe;
         for bit in bits {
-            let (port, pin) = if bit { ("gpioa", 3) } else { ("gpiod", 14) };
+            let (port, pin) = WIEGAND[usize::from(bit)];
             probe.set_input(port, pin, false);
             probe.set_input(port, pin, true);
             pause(Duration::from_millis(2));
