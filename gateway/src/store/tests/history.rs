@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::samples::{judgement, punch, step, verified};
-use super::{MORNING, SMALL, append, copy_dir, national, open_tuned, options};
+use super::{MORNING, SMALL, append, copy_dir, national, open_tuned, options, set_aside};
 use crate::punch::*;
 use crate::store::view::engine::{Engine, history_dir};
 use crate::store::view::history::History;
@@ -81,11 +81,6 @@ fn runs(dir: &Path) -> Vec<PathBuf> {
         fs::read_dir(history_dir(&dir.join("view"))).unwrap().map(|file| file.unwrap().path()).collect();
     files.sort();
     files
-}
-
-fn set_aside(dir: &Path) -> usize {
-    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
-    names.filter(|name| name.to_string_lossy().starts_with("view.bad-")).count()
 }
 
 #[tokio::test]

@@ -56,6 +56,12 @@ pub fn open(dir: &Path) -> Store {
     open_tuned(options(dir), SMALL)
 }
 
+/// How many views have been set aside for being damaged.
+pub fn set_aside(dir: &Path) -> usize {
+    let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().starts_with("view.bad-")).count()
+}
+
 /// Appends and waits until the view shows it.
 pub async fn append(store: &Store, facts: Vec<Fact>) -> Vec<Appended> {
     let appended = store.append(facts).await.unwrap();

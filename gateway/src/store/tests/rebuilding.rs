@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::samples::{punch, verified};
-use super::{SMALL, append, last_seq, national, open, open_tuned, options};
+use super::{SMALL, append, last_seq, national, open, open_tuned, options, set_aside};
 use crate::punch::*;
 use crate::store::view::engine::ViewError;
 use crate::store::{Store, Tuning};
@@ -17,11 +17,6 @@ async fn store_with_punches(dir: &Path, count: u32) {
         append(&store, some.map(|n| verified(punch(n).id)).collect()).await;
     }
     store.close().await;
-}
-
-fn set_aside(dir: &Path) -> usize {
-    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
-    names.filter(|name| name.to_string_lossy().starts_with("view.bad-")).count()
 }
 
 async fn outbox(store: &Store) -> usize {
