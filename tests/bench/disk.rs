@@ -18,14 +18,18 @@ pub struct DiskLimit {
     pub p99: Duration,
 }
 
-/// Appends `bytes` and syncs, `times` over, in a file of its own below `dir`.
-pub fn measure(dir: &Path, bytes: usize, times: usize) -> std::io::Result<DiskLimit> {
+/// Appends `bytes` and syncs, `times` over, in a file of its own below `dir`, each after a `rest`. A disk and a core that
+/// have rested take longer than those that are kept busy, and what comes now and then finds them so.
+pub fn measure(dir: &Path, bytes: usize, times: usize, rest: Duration) -> std::io::Result<DiskLimit> {
     let clock = Clock::system();
     let path = dir.join("anxin-bench-disk");
     let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
     let block = vec![0x5A; bytes];
     let mut took = Vec::with_capacity(times);
     for _ in 0..times {
+        if !rest.is_zero() {
+            std::thread::park_timeout(rest);
+        }
         let began = clock.instant();
         file.write_all(&block)?;
         file.sync_data()?;

@@ -20,7 +20,7 @@ use harness::gateway::{GatewayProcess, Setup, Vitals};
 use harness::platform::{Options as Rules, ReferencePlatform};
 use harness::workers::InventedSite;
 
-use crate::disk::{Outcome, percentile};
+use crate::disk::{DiskLimit, Outcome, percentile};
 use crate::load::{Load, Pace, Pushed, Receiver};
 
 /// Measures the gateway that is built in the same profile; use --release.
@@ -52,6 +52,8 @@ enum Part {
     Gateway,
     /// Of the whole gateway only how long a hundred terminals wait, beside the disk and a broker that keeps nothing.
     Latency,
+    /// Of the whole gateway only durable intake at full speed, and memory and start with what that leaves.
+    Intake,
     /// Of the whole gateway only the way to the platform: receipts without a rate rule, and a backlog under one.
     Upload,
     /// The store beside the raw disk, sled and SQLite.
@@ -101,6 +103,10 @@ async fn main() -> Outcome<()> {
             let gateway = empty_gateway(&options).await;
             latency(&options, &gateway).await
         }
+        Some(Part::Intake) => {
+            let gateway = empty_gateway(&options).await;
+            intake_part(&options, gateway).await
+        }
         Some(Part::Upload) => upload_part(&options).await,
         Some(Part::Durable) => durable_part(&options).await,
         Some(Part::History { up_to }) => history_part(up_to).await,
@@ -117,9 +123,14 @@ async fn gateway_part(options: &Options) -> Outcome<()> {
     let gateway = empty_gateway(options).await;
     latency(options, &gateway).await?;
     slowly(options, &gateway).await;
+    intake_part(options, gateway).await?;
+    upload_part(options).await
+}
+
+async fn intake_part(options: &Options, gateway: GatewayProcess) -> Outcome<()> {
     let gateway = intake(options, gateway).await?;
     large_gateway(gateway).await;
-    upload_part(options).await
+    Ok(())
 }
 
 async fn upload_part(options: &Options) -> Outcome<()> {
@@ -198,7 +209,8 @@ fn terminals(setup: Setup, options: &Options) -> Setup {
 }
 
 /// A shift begins: every terminal has people in front of it, each at its own moment; and the worst that can be, all of
-/// them at the same moment. Beside it the disk, and the same terminals at a broker that keeps nothing.
+/// them at the same moment. Beside it the disk, as much at rest as it is between punches and kept busy, and the same
+/// terminals at a broker that keeps nothing.
 async fn latency(options: &Options, gateway: &GatewayProcess) -> Outcome<()> {
     let rounds = if options.short { 3 } else { 30 };
     let mut shift = load(options, gateway, options.terminals * rounds);
@@ -209,13 +221,20 @@ async fn latency(options: &Options, gateway: &GatewayProcess) -> Outcome<()> {
         shift.rounds_before_now += 2 * rounds * options.terminals / WORKERS + 1;
         let pushed = shift.clone().push().await;
         wait_until_judged(gateway).await;
-        let limit = tokio::task::spawn_blocking(|| disk::measure(&std::env::temp_dir(), 4096, 1_000)).await??;
+        // Of what comes at the same moment the first finds the disk at rest.
+        let together = if at_once { options.terminals } else { 1 };
+        let syncs = options.terminals / together * rounds;
+        let rested = disk_limit(4096, syncs, SHIFT_PACE / options.terminals as u32 * together as u32).await?;
+        let busy = disk_limit(4096, 1_000, Duration::ZERO).await?;
         let moments = if at_once { "all at the same moment" } else { "each at its own moment" };
         println!("\n{} terminals, a punch at each every {}, {moments}", options.terminals, seconds(SHIFT_PACE));
         report_latencies(&pushed);
-        line("disk: one append + fdatasync", format!("median {}, p99 {}", micros(limit.median), micros(limit.p99)));
+        let took = |limit: &DiskLimit| format!("median {}, p99 {}", micros(limit.median), micros(limit.p99));
+        line("disk: append + fdatasync, as often as punches", took(&rested));
+        line("disk: append + fdatasync, one upon the other", took(&busy));
         let of = |took: Duration| percentile(&pushed.latencies, 99).as_secs_f64() / took.as_secs_f64();
-        line("p99 to the p99 of one fdatasync", format!("{:.1}", of(limit.p99)));
+        let ratios = format!("{:.1} as often as punches, {:.1} one upon the other", of(rested.p99), of(busy.p99));
+        line("p99 to the p99 of one fdatasync", ratios);
         let Some(broker) = &broker else {
             println!("  mosquitto is not installed: no peer");
             continue;
@@ -223,7 +242,8 @@ async fn latency(options: &Options, gateway: &GatewayProcess) -> Outcome<()> {
         let unkept = Load { to: Receiver::Broker, address: broker.address(), ..shift.clone() }.push().await;
         let at = |percent| micros(percentile(&unkept.latencies, percent));
         line("mosquitto, keeping nothing", format!("median {}, p99 {}", at(50), at(99)));
-        line("p99 to that and one fdatasync", format!("{:.1}", of(percentile(&unkept.latencies, 99) + limit.p99)));
+        let both = percentile(&unkept.latencies, 99) + rested.p99;
+        line("p99 to that of mosquitto and one fdatasync", format!("{:.1}", of(both)));
     }
     Ok(())
 }
@@ -269,8 +289,7 @@ async fn intake(options: &Options, gateway: GatewayProcess) -> Outcome<GatewayPr
     let work = after.since(&before);
     let bytes_per_commit = (work.ledger_bytes / work.commits.max(1)) as usize;
     let syncs = (work.commits as usize).clamp(1, 1_000);
-    let limit =
-        tokio::task::spawn_blocking(move || disk::measure(&std::env::temp_dir(), bytes_per_commit, syncs)).await??;
+    let limit = disk_limit(bytes_per_commit, syncs, Duration::ZERO).await?;
     let facts_per_commit = work.facts as f64 / work.commits.max(1) as f64;
     line("facts per group commit", format!("{facts_per_commit:.1} ({bytes_per_commit} bytes)"));
     line("disk: one append of that size + fdatasync", format!("{} (p99 {})", micros(limit.median), micros(limit.p99)));
@@ -279,6 +298,11 @@ async fn intake(options: &Options, gateway: GatewayProcess) -> Outcome<GatewayPr
     line("disk limit for the same commits", format!("{raw:.0} punches/s"));
     line("of the disk limit", format!("{:.2}", pushed.per_second() / raw));
     Ok(gateway)
+}
+
+async fn disk_limit(bytes: usize, times: usize, rest: Duration) -> Outcome<DiskLimit> {
+    let dir = std::env::temp_dir();
+    Ok(tokio::task::spawn_blocking(move || disk::measure(&dir, bytes, times, rest)).await??)
 }
 
 /// About this many punches by all terminals, up to now.
