@@ -266,8 +266,6 @@ impl Shared {
         progress.sources = None;
         progress.caught_up = false;
         progress.filter = Known::Unsure;
-        drop(progress);
-        self.view_moved.notify_all();
     }
 
     /// Everything before `end` is durable now, and `group` is what can come twice of it. The follower hears of it by
