@@ -221,17 +221,17 @@ async fn latency(options: &Options, gateway: &GatewayProcess) -> Outcome<()> {
         shift.rounds_before_now += 2 * rounds * options.terminals / WORKERS + 1;
         let pushed = shift.clone().push().await;
         wait_until_judged(gateway).await;
-        // Of what comes at the same moment the first finds the disk at rest.
-        let together = if at_once { options.terminals } else { 1 };
-        let syncs = options.terminals / together * rounds;
-        let rested = disk_limit(4096, syncs, SHIFT_PACE / options.terminals as u32 * together as u32).await?;
+        let (rest, syncs) = match at_once {
+            true => (SHIFT_PACE, rounds),
+            false => (SHIFT_PACE / options.terminals as u32, options.terminals * rounds),
+        };
+        let rested = disk_limit(4096, syncs, rest).await?;
         let busy = disk_limit(4096, 1_000, Duration::ZERO).await?;
         let moments = if at_once { "all at the same moment" } else { "each at its own moment" };
         println!("\n{} terminals, a punch at each every {}, {moments}", options.terminals, seconds(SHIFT_PACE));
         report_latencies(&pushed);
-        let took = |limit: &DiskLimit| format!("median {}, p99 {}", micros(limit.median), micros(limit.p99));
-        line("disk: append + fdatasync, as often as punches", took(&rested));
-        line("disk: append + fdatasync, one upon the other", took(&busy));
+        line("disk: append + fdatasync, as often as punches", spread(rested.median, rested.p99));
+        line("disk: append + fdatasync, one upon the other", spread(busy.median, busy.p99));
         let of = |took: Duration| percentile(&pushed.latencies, 99).as_secs_f64() / took.as_secs_f64();
         let ratios = format!("{:.1} as often as punches, {:.1} one upon the other", of(rested.p99), of(busy.p99));
         line("p99 to the p99 of one fdatasync", ratios);
@@ -240,10 +240,9 @@ async fn latency(options: &Options, gateway: &GatewayProcess) -> Outcome<()> {
             continue;
         };
         let unkept = Load { to: Receiver::Broker, address: broker.address(), ..shift.clone() }.push().await;
-        let at = |percent| micros(percentile(&unkept.latencies, percent));
-        line("mosquitto, keeping nothing", format!("median {}, p99 {}", at(50), at(99)));
-        let both = percentile(&unkept.latencies, 99) + rested.p99;
-        line("p99 to that of mosquitto and one fdatasync", format!("{:.1}", of(both)));
+        let at = |percent| percentile(&unkept.latencies, percent);
+        line("mosquitto, keeping nothing", spread(at(50), at(99)));
+        line("p99 to that of mosquitto and one fdatasync", format!("{:.1}", of(at(99) + rested.p99)));
     }
     Ok(())
 }
@@ -514,8 +513,8 @@ async fn wait_until_judged(gateway: &GatewayProcess) {
 
 fn report_latencies(pushed: &Pushed) {
     line("acknowledged", format!("{:.0} punches/s", pushed.per_second()));
-    let at = |percent| micros(percentile(&pushed.latencies, percent));
-    line("push to acknowledgement", format!("median {}, p99 {}", at(50), at(99)));
+    let at = |percent| percentile(&pushed.latencies, percent);
+    line("push to acknowledgement", spread(at(50), at(99)));
 }
 
 fn report_cost(before: &Vitals, acknowledged: &Vitals, judged: &Vitals, punches: usize) {
@@ -533,6 +532,10 @@ fn line(what: &str, figure: String) {
 
 fn seconds(duration: Duration) -> String {
     format!("{:.2} s", duration.as_secs_f64())
+}
+
+fn spread(median: Duration, p99: Duration) -> String {
+    format!("median {}, p99 {}", micros(median), micros(p99))
 }
 
 fn micros(duration: Duration) -> String {
